@@ -1,0 +1,1 @@
+"""Runs experiments: starts clusters and the load generator, analyses, reports."""

@@ -1,0 +1,1 @@
+"""The library that runs inside Locust's process."""
