@@ -1,0 +1,1 @@
+"""Statistics and models: pure functions over numbers and histograms."""
