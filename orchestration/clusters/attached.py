@@ -1,0 +1,88 @@
+"""A cluster that stands already: found through its leader, left as it was found."""
+
+from collections.abc import Mapping, Sequence
+
+from orchestration.control import Control, Delays
+from orchestration.errors import ClusterError
+from orchestration.scenario import Engine
+
+
+class AttachedCluster:
+    """Uses the cluster of the leader at ``leader_url``.
+
+    ``start`` notes the write quorum, and the delays if it changes them; ``stop`` restores both.
+
+    Args:
+        leader_url: the leader.
+        control: the client for the calls.
+        delay_ms: link delays for the time of use; None leaves those in force.
+        reached_urls: where to ask the followers, if not where their leader does; matched by the
+            id that each node tells.
+    """
+
+    engine: Engine = "attached"
+
+    def __init__(
+        self,
+        leader_url: str,
+        control: Control,
+        *,
+        delay_ms: tuple[float, float] | None = None,
+        reached_urls: Sequence[str] = (),
+    ) -> None:
+        self._leader_url = leader_url.rstrip("/")
+        self._control = control
+        self._delay_ms = delay_ms
+        self._reached_urls = tuple(url.rstrip("/") for url in reached_urls)
+        self._follower_urls: dict[str, str] = {}
+        self._quorum: int | None = None
+        self._delays: Delays | None = None
+
+    @property
+    def leader_url(self) -> str:
+        """Where the leader answers."""
+        return self._leader_url
+
+    @property
+    def follower_urls(self) -> Mapping[str, str]:
+        """From the URL by which the leader knows a follower to the one that answers from here."""
+        return self._follower_urls
+
+    def start(self) -> None:
+        """Find the followers, note what will be restored, set the delays if they were given.
+
+        Raises:
+            ClusterError: nobody answers, or who answers is no leader.
+        """
+        health = self._control.health(self._leader_url)
+        if health.role != "leader":
+            raise ClusterError(
+                f"{self._leader_url} is a {health.role or 'node without a role'}: "
+                "attach to the leader of the cluster."
+            )
+        self._follower_urls = self._find_followers()
+        quorum, _ = self._control.quorum(self._leader_url)
+        self._quorum = quorum
+        if self._delay_ms is not None:
+            self._delays = self._control.delays(self._leader_url)
+            self._control.set_delays(self._leader_url, self._delay_ms)
+
+    def stop(self) -> None:
+        """Restore the write quorum and the delays; a leader that is gone needs neither."""
+        quorum, self._quorum = self._quorum, None
+        delays, self._delays = self._delays, None
+        try:
+            if quorum is not None:
+                self._control.set_quorum(self._leader_url, quorum)
+            if delays is not None:
+                restored = (delays.min_delay_ms, delays.max_delay_ms)
+                self._control.set_delays(self._leader_url, restored)
+        except ClusterError:
+            return
+
+    def _find_followers(self) -> dict[str, str]:
+        links = self._control.positions(self._leader_url).links
+        if not self._reached_urls:
+            return {link.url: link.url for link in links}
+        by_id = {self._control.health(url).node_id: url for url in self._reached_urls}
+        return {link.url: by_id.get(link.node_id or "", link.url) for link in links}

@@ -1,0 +1,196 @@
+"""Control calls to the nodes of a cluster: health, write quorum, delays, positions, contents.
+
+One thin method a call; every failure is a `ClusterError` that names the node and what it said.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from orchestration.errors import ClusterError
+
+# A control call that takes longer than this is a node that does not answer.
+CONTROL_TIMEOUT_S = 5.0
+# A dump carries all the data.
+DUMP_TIMEOUT_S = 30.0
+TOKEN_VARIABLE = "CLUSTER_TOKEN"  # noqa: S105 - the name of the variable, not a secret
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Who answers at a URL."""
+
+    node_id: str
+    role: str
+    epoch: int
+    start_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A follower as its leader sees it; sequence numbers are those of the leader's epoch."""
+
+    url: str
+    node_id: str | None
+    epoch: int
+    contiguous: int
+    holes: int
+    is_connected: bool
+    is_learner: bool
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Positions:
+    """How far the leader's log is, and each of its followers.
+
+    Everything at or below ``stable_seq`` is committed; ``stable_seq <= last_seq``.
+    """
+
+    epoch: int
+    last_seq: int
+    stable_seq: int
+    links: tuple[Link, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Delays:
+    """The link delays in force, in milliseconds."""
+
+    min_delay_ms: float
+    max_delay_ms: float
+    delay_model: str
+
+
+class Control:
+    """A client for control calls; close it, or use it as a context.
+
+    ``token`` goes along as Bearer token. Proxies of the environment are not used: nodes are near.
+    """
+
+    def __init__(
+        self, *, token: str | None = None, transport: httpx.BaseTransport | None = None
+    ) -> None:
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._client = httpx.Client(
+            headers=headers, timeout=CONTROL_TIMEOUT_S, trust_env=False, transport=transport
+        )
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> Self:
+        """A client with the token of CLUSTER_TOKEN, if that is set."""
+        found = os.environ if environment is None else environment
+        return cls(token=found.get(TOKEN_VARIABLE) or None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        self._client.close()
+
+    def health(self, url: str, *, timeout_s: float = CONTROL_TIMEOUT_S) -> Health:
+        """Who answers at ``url``."""
+        body = self._call("GET", url, "/health", timeout_s=timeout_s)
+        return Health(
+            node_id=str(body.get("node_id", "")),
+            role=str(body.get("role", "")),
+            epoch=int(body.get("epoch", 0)),
+            start_id=str(body.get("start_id", "")),
+        )
+
+    def check_ready(self, url: str, *, timeout_s: float = CONTROL_TIMEOUT_S) -> None:
+        """Raise `ClusterError` with the node's reason unless it can do its role's work."""
+        self._call("GET", url, "/ready", timeout_s=timeout_s)
+
+    def quorum(self, leader_url: str) -> tuple[int, int]:
+        """The write quorum k in force, and the number of followers n."""
+        body = self._call("GET", leader_url, "/admin/quorum")
+        return int(body["write_quorum"]), int(body["followers"])
+
+    def set_quorum(self, leader_url: str, k: int) -> None:
+        """Make ``k`` the write quorum."""
+        self._call("POST", leader_url, "/admin/quorum", json={"write_quorum": k})
+
+    def delays(self, leader_url: str) -> Delays:
+        """The link delays in force."""
+        body = self._call("GET", leader_url, "/admin/delays")
+        return Delays(
+            min_delay_ms=float(body["min_delay_ms"]),
+            max_delay_ms=float(body["max_delay_ms"]),
+            delay_model=str(body.get("delay_model", "independent")),
+        )
+
+    def set_delays(self, leader_url: str, delay_ms: tuple[float, float]) -> None:
+        """Draw link delays from the range ``delay_ms`` from now on."""
+        low, high = delay_ms
+        body = {"min_delay_ms": low, "max_delay_ms": high}
+        self._call("POST", leader_url, "/admin/delays", json=body)
+
+    def positions(self, leader_url: str) -> Positions:
+        """Positions of all replicas, without their data: cheap enough to poll."""
+        body = self._call("GET", leader_url, "/admin/links")
+        links = tuple(_link(url, link) for url, link in body["links"].items())
+        return Positions(
+            epoch=int(body["epoch"]),
+            last_seq=int(body["last_seq"]),
+            stable_seq=int(body["stable_seq"]),
+            links=links,
+        )
+
+    def dump(self, url: str) -> dict[str, str]:
+        """All live keys of a node with their values."""
+        return self._call("GET", url, "/dump", timeout_s=DUMP_TIMEOUT_S)
+
+    def _call(
+        self,
+        method: str,
+        url: str,
+        path: str,
+        *,
+        json: Mapping[str, object] | None = None,
+        timeout_s: float = CONTROL_TIMEOUT_S,
+    ) -> dict[str, Any]:
+        try:
+            response = self._client.request(method, url + path, json=json, timeout=timeout_s)
+        except httpx.HTTPError as error:
+            reason = str(error) or type(error).__name__
+            raise ClusterError(f"{url} does not answer {path}: {reason}") from error
+        try:
+            body = response.json()
+        except ValueError:
+            body = None
+        if not isinstance(body, dict):
+            raise ClusterError(
+                f"{url}{path} answered {response.status_code} with something other than a JSON "
+                "object: is a node of the store listening there?"
+            )
+        if response.is_error:
+            raise ClusterError(f"{url}{path} answered {response.status_code}: {_message(body)}")
+        return body
+
+
+def _link(url: str, link: Mapping[str, Any]) -> Link:
+    return Link(
+        url=url,
+        node_id=link["node_id"],
+        epoch=int(link["epoch"]),
+        contiguous=int(link["contiguous"]),
+        holes=int(link["holes"]),
+        is_connected=bool(link["connected"]),
+        is_learner=bool(link["learner"]),
+        detail=str(link.get("detail", "")),
+    )
+
+
+def _message(body: Mapping[str, Any]) -> str:
+    error = body.get("error")
+    return str(error["message"]) if isinstance(error, dict) and "message" in error else str(body)

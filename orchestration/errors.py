@@ -1,0 +1,23 @@
+"""What can go wrong outside the store, as one sentence each, with the exit code it leads to."""
+
+from typing import ClassVar
+
+
+class QuorumeterError(Exception):
+    """A problem told to the user in one sentence: what happened, and what to do about it."""
+
+    exit_code: ClassVar[int] = 2
+
+
+class UsageError(QuorumeterError):
+    """The command cannot be run as it was given."""
+
+    exit_code: ClassVar[int] = 64
+
+
+class ClusterError(QuorumeterError):
+    """A cluster did not start, is not there, or does not answer."""
+
+
+class PortTakenError(ClusterError):
+    """A node could not listen on its port because another program does."""
