@@ -1,0 +1,178 @@
+"""What a run leaves behind, as typed records: ``manifest.json`` and ``cells.jsonl``.
+
+A run's folder holds one manifest and one line a trial. Fields that a reader does not know are
+ignored, so that a run may be drawn again by an older version.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# Both from best to worst: the worst trial's is the cell's.
+Stamp = Literal["ok", "saturated", "generator-bound", "invalid"]
+ParityStatus = Literal["match", "error", "mismatch"]
+WRITE = "write"
+
+
+class UnreadableRunError(Exception):
+    """A run's folder has no files that a report can be made from; the message says which."""
+
+
+class Figures(msgspec.Struct, frozen=True):
+    """One trial's latencies in ms; None where nothing was recorded."""
+
+    mean: float | None = None
+    p50: float | None = None
+    p95: float | None = None
+    p99: float | None = None
+    max: float | None = None
+
+
+class OperationRow(msgspec.Struct, frozen=True):
+    """One operation's share of a trial: successes, errors by code, encoded histograms in ns."""
+
+    ok: int = 0
+    errors: dict[str, int] = {}
+    histograms: dict[str, str] = {}
+
+
+class ReplicaParity(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How one replica compared with the leader after a trial."""
+
+    url: str
+    status: ParityStatus
+    mismatch_keys: list[str] | None = None
+    extra_keys: list[str] | None = None
+    detail: str | None = None
+
+
+class Parity(msgspec.Struct, frozen=True):
+    """The comparison of all replicas after a trial; `status` is the worst among them."""
+
+    status: ParityStatus
+    replicas: list[ReplicaParity] = []
+
+
+class TrialRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of ``cells.jsonl``: one trial of one (scenario, block, k).
+
+    Attributes:
+        rate: Planned writes/s of an open loop; None for a closed loop of `users`.
+        delay_ms: The range of link delays; None if a cluster was attached that keeps its own.
+        samples: 200s after warm-up, of all operations.
+        offered_rate: Planned operations/s.
+        achieved_rate: Completed operations/s.
+        response_ms: Of writes, as are `service_ms` and `send_delay_ms`.
+        reason: Why the stamp is not ok; empty if it is.
+    """
+
+    scenario: str
+    k: int
+    block: int
+    followers: int
+    engine: str = "local"
+    rate: float | None = None
+    users: int | None = None
+    seed: int | None = None
+    warmup_s: float = 0.0
+    duration_s: float = 0.0
+    delay_ms: tuple[float, float] | None = None
+    delay_model: str = "independent"
+    started_at: str = ""
+    offered: int = 0
+    dropped: int = 0
+    samples: int = 0
+    errors: dict[str, int] = {}
+    offered_rate: float | None = None
+    achieved_rate: float | None = None
+    generator_cpu_share: float | None = None
+    response_ms: Figures = Figures()
+    service_ms: Figures = Figures()
+    send_delay_ms: Figures = Figures()
+    operations: dict[str, OperationRow] = {}
+    parity: Parity = Parity("error")
+    stamp: Stamp = "ok"
+    reason: str = ""
+
+    @property
+    def writes(self) -> int:
+        """Acknowledged writes after warm-up: what the latencies are taken from."""
+        return self.operations[WRITE].ok if WRITE in self.operations else self.samples
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """``manifest.json``: what was asked for, on what, and how it ended.
+
+    Attributes:
+        run: ``<scenario>/<UTC timestamp>``.
+        ack: What an acknowledgment means: in ``memory``, or ``fsync``.
+        machine: cpu, cores, kernel, memory_gib, python.
+        status: complete, interrupted or failed.
+    """
+
+    run: str
+    schema: int = 1
+    command: list[str] = []
+    scenario: dict[str, Any] = {}
+    seed: int | None = None
+    engine: str = "local"
+    followers: int = 0
+    ack: str = "memory"
+    leader_url: str = ""
+    versions: dict[str, Any] = {}
+    machine: dict[str, Any] = {}
+    started_at: str | None = None
+    finished_at: str | None = None
+    status: str = "complete"
+    planned_trials: int | None = None
+
+
+class Run(msgspec.Struct, frozen=True):
+    """A run as read from its folder."""
+
+    manifest: Manifest
+    rows: list[TrialRow]
+    lost_line: bool = False
+    """The last line of ``cells.jsonl`` was cut off while it was written, and is left out."""
+
+
+def read_run(run_dir: Path) -> Run:
+    """Return the run in this folder; without ``cells.jsonl`` it has no rows.
+
+    Raises:
+        UnreadableRunError: There is no manifest, or a file is damaged other than by a cut.
+    """
+    try:
+        manifest = msgspec.json.decode((run_dir / "manifest.json").read_bytes(), type=Manifest)
+    except FileNotFoundError as error:
+        raise UnreadableRunError(
+            f"{run_dir} has no manifest.json: name the folder of a run, "
+            "such as reports/<scenario>/<timestamp>"
+        ) from error
+    except msgspec.MsgspecError as error:
+        raise UnreadableRunError(f"{run_dir / 'manifest.json'} is damaged: {error}") from error
+    rows, lost_line = _read_rows(run_dir / "cells.jsonl")
+    return Run(manifest, rows, lost_line)
+
+
+def _read_rows(path: Path) -> tuple[list[TrialRow], bool]:
+    lines = path.read_bytes().splitlines() if path.exists() else []
+    numbered = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    rows: list[TrialRow] = []
+    for number, line in numbered:
+        try:
+            rows.append(msgspec.json.decode(line, type=TrialRow))
+        except msgspec.ValidationError as error:
+            raise UnreadableRunError(f"{path}, line {number} is no trial: {error}") from error
+        except msgspec.DecodeError as error:
+            if number == numbered[-1][0]:
+                return rows, True
+            raise UnreadableRunError(
+                f"{path}, line {number} is damaged ({error}): remove it to report the rest"
+            ) from error
+    return rows, False
