@@ -1,0 +1,1 @@
+"""The HTTP API: validates, calls the node, maps errors."""

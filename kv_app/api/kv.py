@@ -1,0 +1,230 @@
+"""PUT, GET and DELETE of one key: the hot path, as a plain ASGI endpoint.
+
+FastAPI's validation and serialisation would cost more than the write itself. The calls are
+described to OpenAPI by ``documented``, whose functions are never called.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Annotated, Any, Final
+from urllib.parse import unquote_to_bytes
+
+import msgspec
+from fastapi import APIRouter, Header, Path
+from starlette.routing import Route
+
+from kv_app.api.answers import Send, document_errors, encode_json, send_json
+from kv_app.errors import (
+    IdempotencyConflictError,
+    InternalError,
+    MalformedError,
+    MethodNotAllowedError,
+    NotAttemptedError,
+    NotFoundError,
+    NotLeaderError,
+    OutcomeUnknownError,
+    StoreError,
+    TooLargeError,
+    TooManyInFlightError,
+)
+from kv_app.messages import (
+    Operation,
+    PutBody,
+    PutRequest,
+    ReadAnswer,
+    ReadBody,
+    WriteAnswer,
+    WriteBody,
+)
+from kv_app.node import Node
+
+logger = logging.getLogger("kv_app.api")
+
+MAX_IDEMPOTENCY_KEY_BYTES = 256
+PREFIX: Final = "/kv/"
+
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Scope = MutableMapping[str, Any]
+
+_WRITES: Final = frozenset({"PUT", "DELETE"})
+_decode_put: Final = msgspec.json.Decoder(PutBody).decode
+
+
+class KeyEndpoint:
+    """The ASGI application behind ``/kv/{key}``."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one request."""
+        method = scope["method"]
+        try:
+            if method in _WRITES:
+                status, body = 200, await self._write(method, scope, receive)
+            else:
+                status, body = 200, self._read(method, scope)
+        except StoreError as error:
+            status, body = error.http_status, self._describe(error, method)
+        except Exception:
+            logger.exception("%s %s failed", method, scope["path"])
+            bug = InternalError(f"{method} of a key met a bug of the node; see its log.")
+            status, body = bug.http_status, self._describe(bug, method)
+        await send_json(send, status, body)
+
+    def _read(self, method: str, scope: Scope) -> bytes:
+        if method != "GET":
+            raise MethodNotAllowedError(f"{method} is not allowed on a key; see /docs.")
+        key = key_of(scope)
+        self._node.check_key(key)
+        version = self._node.read(key)
+        if version is None:
+            raise NotFoundError(f"There is no key {key!r}.")
+        if version.value is None:
+            raise NotFoundError(f"{key!r} was deleted.", epoch=version.epoch, seq=version.seq)
+        return encode_json(ReadBody(key, version.value, version.epoch, version.seq))
+
+    async def _write(self, method: str, scope: Scope, receive: Receive) -> bytes:
+        node = self._node
+        leader = node.require_leader()
+        key = key_of(scope)
+        node.check_key(key)
+        body = await read_body(receive, node.settings.max_body_bytes)
+        if method == "PUT":
+            operation, value = Operation.PUT, decode_value(body)
+            node.check_value(value)
+        else:
+            operation, value = Operation.DELETE, None
+        record = leader.append(operation, key, value, idempotency_key_of(scope))
+        if not record.committed:
+            await leader.wait_committed(record)
+        entry = record.entry
+        return encode_json(WriteBody(key, value, entry.epoch, entry.seq, record.ack_count))
+
+    def _describe(self, error: StoreError, method: str) -> bytes:
+        """Returns the error's body; a write's also says how far its quorum had come."""
+        if method not in _WRITES:
+            return encode_json(error.to_body())
+        leader = self._node.leader
+        required = leader.write_quorum if leader is not None else None
+        return encode_json(error.to_body(follower_acks=0, required=required))
+
+
+def key_of(scope: Scope) -> str:
+    """Returns the key that a request names: all of the path behind ``/kv/``, decoded.
+
+    Raises:
+        MalformedError: It is not UTF-8.
+    """
+    raw: bytes = scope.get("raw_path") or b""
+    if b"%" not in raw:
+        return str(scope["path"])[len(PREFIX) :]
+    # The server replaces what is not UTF-8 by a substitute: two keys would become one.
+    try:
+        return unquote_to_bytes(raw).decode()[len(PREFIX) :]
+    except UnicodeDecodeError:
+        raise MalformedError("The key in the path is not UTF-8; encode it so.") from None
+
+
+async def read_body(receive: Receive, max_bytes: int) -> bytes:
+    """Reads a request's body.
+
+    Raises:
+        TooLargeError: It exceeds the limit; the rest is not read.
+        MalformedError: The client went away before its end.
+    """
+    message = await receive()
+    body: bytes = message.get("body", b"")
+    if message.get("more_body"):
+        parts, size = [body], len(body)
+        while message.get("more_body") and size <= max_bytes:
+            message = await receive()
+            parts.append(message.get("body", b""))
+            size += len(parts[-1])
+        body = b"".join(parts)
+    if len(body) > max_bytes:
+        raise TooLargeError(
+            f"The body has more than {max_bytes} bytes; shorten it or raise MAX_BODY_BYTES.",
+            limit="MAX_BODY_BYTES",
+        )
+    if message["type"] == "http.disconnect":
+        raise MalformedError("The client went away in the middle of its request.")
+    return body
+
+
+def decode_value(body: bytes) -> str:
+    """Returns the value in the body of a put.
+
+    Raises:
+        MalformedError: It is not ``{"value": "…"}``.
+    """
+    try:
+        return _decode_put(body).value
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise MalformedError(f'The body must be {{"value": "…"}}: {error}.') from None
+
+
+def idempotency_key_of(scope: Scope) -> str | None:
+    """Returns the request's ``Idempotency-Key``, or None without one.
+
+    Raises:
+        MalformedError: It is empty, too long, or not printable ASCII.
+    """
+    for name, value in scope["headers"]:
+        if name == b"idempotency-key":
+            text: str = value.decode("latin-1")
+            if not 0 < len(text) <= MAX_IDEMPOTENCY_KEY_BYTES or not (
+                text.isascii() and text.isprintable()
+            ):
+                raise MalformedError(
+                    f"Idempotency-Key must be 1 to {MAX_IDEMPOTENCY_KEY_BYTES} printable ASCII "
+                    "characters."
+                )
+            return text
+    return None
+
+
+def route(node: Node) -> Route:
+    """Returns the route of all calls on one key."""
+    return Route(PREFIX + "{key:path}", KeyEndpoint(node), include_in_schema=False)
+
+
+# --- what OpenAPI says of it -------------------------------------------------------------------
+
+documented: Final = APIRouter(tags=["keys"])
+
+KeyPath = Annotated[str, Path(description="Any UTF-8, also with slashes; not empty.")]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(description="A retry with the same key never becomes a second write."),
+]
+_WRITE_ERRORS = document_errors(
+    MalformedError,
+    NotLeaderError,
+    TooLargeError,
+    IdempotencyConflictError,
+    TooManyInFlightError,
+    InternalError,
+    NotAttemptedError,
+    OutcomeUnknownError,
+)
+
+
+@documented.put("/kv/{key}", responses=_WRITE_ERRORS)
+def put(key: KeyPath, body: PutRequest, idempotency_key: IdempotencyKey = None) -> WriteAnswer:
+    """Writes a value; answers once k followers have acknowledged it."""
+    raise NotImplementedError
+
+
+@documented.delete("/kv/{key}", responses=_WRITE_ERRORS)
+def delete(key: KeyPath, idempotency_key: IdempotencyKey = None) -> WriteAnswer:
+    """Deletes a key, also an absent one; answers once k followers have acknowledged it."""
+    raise NotImplementedError
+
+
+@documented.get(
+    "/kv/{key}", responses=document_errors(MalformedError, NotFoundError, TooLargeError)
+)
+def get(key: KeyPath) -> ReadAnswer:
+    """Reads a key: the committed value on the leader, the newest applied one on a follower."""
+    raise NotImplementedError

@@ -1,0 +1,422 @@
+"""One link from the leader to one follower: batching, delays, acknowledgments, catch-up.
+
+A link keeps trying for ever. While its channel is open it sends what is due in batches, with one
+timer for all that waits, and reports what comes back. It knows nothing of quorums.
+"""
+
+import asyncio
+import logging
+import math
+import random
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import msgspec
+
+from kv_app.delays import NS_PER_MS, DelayKind, LinkSchedule
+from kv_app.errors import ChannelError, ProtocolViolationError
+from kv_app.log import HeldPositions, Log, LogRecord
+from kv_app.messages import (
+    CLOSE_NORMAL,
+    CLOSE_PROTOCOL,
+    CLOSE_REFUSED,
+    CLOSE_SILENT,
+    CLOSE_TOO_SLOW,
+    PROTOCOL_VERSION,
+    Ack,
+    CaughtUp,
+    FollowerMessage,
+    Heartbeat,
+    Hello,
+    RawEntries,
+    Refusal,
+    SeqRange,
+    SnapshotChunk,
+    SnapshotEnd,
+    Welcome,
+)
+from kv_app.state import State
+from kv_app.websocket_client import WebSocketClient, connect
+
+logger = logging.getLogger("kv_app.channel")
+
+MAX_BATCH_BYTES = 1 << 20
+MAX_BATCH_ENTRIES = 4096
+MAX_ACK_BYTES = 16 << 20
+SNAPSHOT_KEYS_PER_CHUNK = 512
+CONNECT_TIMEOUT_S = 5.0
+FIRST_RETRY_S = 0.05
+# A heartbeat goes out this often per timeout, so that one may be late without harm.
+HEARTBEATS_PER_TIMEOUT = 4
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(FollowerMessage).decode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkConfig:
+    """What all links of a leader share.
+
+    Attributes:
+        leader_id: The leader's node id.
+        leader_url: Where clients reach it.
+        cluster_id: The cluster whose log it leads.
+        epoch: The epoch that it leads.
+        token: The cluster's token, if there is one.
+        heartbeat_timeout_s: Silence after which a link is down.
+        reconnect_max_s: Longest pause between two tries.
+    """
+
+    leader_id: str
+    leader_url: str
+    cluster_id: str
+    epoch: int
+    token: str | None
+    heartbeat_timeout_s: float
+    reconnect_max_s: float
+
+
+class LinkOwner(Protocol):
+    """The leader, as its links see it."""
+
+    log: Log
+    state: State
+    now_ns: Callable[[], int]
+
+    @property
+    def stable_seq(self) -> int:
+        """Everything at or below is committed."""
+
+    def on_welcome(self, link: "Link", welcome: Welcome) -> None:
+        """A follower said what it holds.
+
+        Raises:
+            ChannelError: It may not follow; the reason is shown.
+        """
+
+    def on_acknowledged(self, link: "Link", ranges: Sequence[SeqRange]) -> None:
+        """A follower holds further entries."""
+
+    def on_down(self, link: "Link") -> None:
+        """The channel to a follower that was welcome has ended."""
+
+
+class Link:
+    """The leader's view of one follower, and the channel to it.
+
+    Attributes:
+        index: The follower's number, from 0; its bit in the quorum's masks.
+        url: Where it is.
+        node_id: Its name, None before it has answered once.
+        held: What it has acknowledged.
+        is_connected: The channel is open and the follower was welcome.
+        is_learner: It started without its data and has not caught up yet.
+        has_data: What it last said: True if it holds entries that this leader lacks, False if it
+            holds none of its own; None before it was heard.
+        detail: Why it is not connected.
+    """
+
+    def __init__(self, index: int, url: str, config: LinkConfig, owner: LinkOwner) -> None:
+        self.index = index
+        self.url = url
+        self.node_id: str | None = None
+        self.held = HeldPositions()
+        self.is_connected = False
+        self.is_learner = False
+        self.has_data: bool | None = None
+        self.detail = "not connected yet"
+        self._config = config
+        self._owner = owner
+        self._loop = asyncio.get_running_loop()
+        self._client: WebSocketClient | None = None
+        self._welcomed: asyncio.Future[None] | None = None
+        self._schedule: LinkSchedule[LogRecord] = LinkSchedule()
+        self._timer: asyncio.TimerHandle | None = None
+        self._armed_for_ns = 0
+        self._learns_until = 0
+        self._last_sent_s = 0.0
+        self._writable = asyncio.Event()
+        self._random = random.Random()  # noqa: S311  jitter needs no cryptography
+
+    @property
+    def counts(self) -> bool:
+        """True while the follower's acknowledgments count for the quorum."""
+        return self.is_connected and not self.is_learner
+
+    # --- sending ------------------------------------------------------------------------------
+
+    def offer(self, records: Sequence[LogRecord], frames: Sequence[bytes]) -> None:
+        """Sends new records, each when it is due.
+
+        Args:
+            records: New records, ascending.
+            frames: The same records as encoded batches, to be sent where none has to wait.
+        """
+        if not self.is_connected or self._client is None:
+            return
+        is_idle = not self._schedule and not self._client.is_congested
+        if is_idle and all(record.delays.is_zero for record in records):
+            for frame in frames:
+                self._send(frame)
+            return
+        for record in records:
+            self._push(record)
+        if len(self._schedule) > self._owner.log.capacity:
+            self._disconnect(CLOSE_TOO_SLOW, "too slow: more waits for it than the log holds")
+            return
+        self._send_due()
+
+    def _push(self, record: LogRecord) -> None:
+        delays, entry = record.delays, record.entry
+        due_ns = record.appended_ns
+        if not delays.is_zero:
+            due_ns += delays.draw_ns(self.node_id or "", entry.epoch, entry.seq)
+        self._schedule.push(
+            record, due_ns, after_all_before=delays.kind is DelayKind.FIFO and not delays.is_zero
+        )
+
+    def _send_due(self) -> None:
+        """Sends all that is due and sets the timer for the rest.
+
+        A loop's timers may fire early (uvloop's by more than a millisecond): the clock decides.
+        """
+        if self._client is None or self._client.is_congested:
+            return  # on_writable goes on
+        due = self._schedule.pop_due(self._owner.now_ns())
+        for frame in encode_batches(due):
+            self._send(frame)
+        self._arm()
+
+    def _arm(self) -> None:
+        due_ns = self._schedule.next_due_ns()
+        if due_ns is None:
+            return
+        if self._timer is not None:
+            if self._armed_for_ns <= due_ns:
+                return
+            self._timer.cancel()
+        wait_ms = max(1, math.ceil((due_ns - self._owner.now_ns()) / NS_PER_MS))
+        self._armed_for_ns = due_ns
+        self._timer = self._loop.call_later(wait_ms / 1000, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self._send_due()
+
+    def _send(self, payload: bytes) -> None:
+        if self._client is not None:
+            self._last_sent_s = self._loop.time()
+            self._client.send(payload)
+
+    # --- receiving ----------------------------------------------------------------------------
+
+    def on_message(self, payload: bytes) -> None:
+        """Takes a message of the follower; one that breaks the protocol ends the channel."""
+        try:
+            self._on(_decode(payload))
+        except (msgspec.MsgspecError, ProtocolViolationError) as error:
+            self._disconnect(CLOSE_PROTOCOL, f"the follower broke the protocol: {error}")
+        except ChannelError as error:
+            self._disconnect(CLOSE_REFUSED, str(error))
+
+    def on_writable(self) -> None:
+        """Goes on sending after the follower was slow."""
+        self._writable.set()
+        self._send_due()
+
+    def _on(self, message: FollowerMessage) -> None:
+        match message:
+            case Ack():
+                self._on_ack(message.ranges)
+            case CaughtUp():
+                self._on_ack([SeqRange(1, message.contiguous)])
+            case Welcome():
+                self._on_welcome(message)
+            case Refusal():
+                raise ChannelError(f"the follower refused: {message.reason}")
+
+    def _on_ack(self, ranges: Sequence[SeqRange]) -> None:
+        if not self.is_connected:
+            raise ProtocolViolationError("an acknowledgment before the welcome")
+        for span in ranges:
+            if not 1 <= span.first <= span.last <= self._owner.log.last_seq:
+                raise ProtocolViolationError(
+                    f"acknowledged {span.first} to {span.last} of {self._owner.log.last_seq}"
+                )
+            self.held.add_range(span.first, span.last)
+        if self.is_learner:
+            self._learn()
+        elif ranges:
+            self._owner.on_acknowledged(self, ranges)
+
+    def _learn(self) -> None:
+        """Lets a learner count from the moment at which it holds all that it had missed."""
+        if self.held.contiguous < self._learns_until:
+            return
+        self.is_learner = False
+        logger.info("follower %s at %s has caught up and counts", self.node_id, self.url)
+        self._credit()
+
+    def _credit(self) -> None:
+        """Reports all that the follower holds, which it may have acknowledged on a lost channel."""
+        first = self._owner.log.first_seq
+        contiguous = self.held.contiguous
+        upto = [SeqRange(first, contiguous)] if first <= contiguous else []
+        self._owner.on_acknowledged(self, [*upto, *self.held.ranges_above()])
+
+    def _on_welcome(self, welcome: Welcome) -> None:
+        if self._welcomed is None or self._welcomed.done():
+            raise ProtocolViolationError("a second welcome")
+        self.node_id = welcome.node_id
+        self._owner.on_welcome(self, welcome)
+        self._learns_until = self._owner.log.last_seq
+        self.held = HeldPositions(welcome.contiguous)
+        for span in welcome.above:
+            self.held.add_range(span.first, span.last)
+        if self.held.max_seq > self._owner.log.last_seq:
+            raise ProtocolViolationError("it holds positions that this log does not have")
+        self.is_learner = self.held.max_seq == 0 and self._learns_until > 0
+        self._welcomed.set_result(None)
+
+    # --- connecting ---------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Keeps the link up until it is cancelled."""
+        failures = 0
+        while True:
+            try:
+                await self._connect()
+                failures = 0
+                await self._serve()
+            except (ChannelError, OSError, TimeoutError) as error:
+                self._note(str(error) or type(error).__name__)
+            finally:
+                self._down()
+            pause_s = min(self._config.reconnect_max_s, FIRST_RETRY_S * 2 ** min(failures, 16))
+            failures += 1
+            await asyncio.sleep(pause_s * self._random.uniform(0.5, 1.0))
+
+    async def _connect(self) -> None:
+        """Opens the channel, says hello, and waits for the welcome."""
+        config, log = self._config, self._owner.log
+        headers = [("Authorization", f"Bearer {config.token}")] if config.token else []
+        address = f"ws{self.url.removeprefix('http')}/replication"
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            self._welcomed = self._loop.create_future()
+            self._client = await connect(address, headers, self, max_bytes=MAX_ACK_BYTES)
+            hello = Hello(
+                PROTOCOL_VERSION,
+                config.cluster_id,
+                config.epoch,
+                config.leader_id,
+                config.leader_url,
+                log.last_seq,
+            )
+            self._send(_encode(hello))
+            waits: list[asyncio.Future[Any]] = [self._welcomed, self._client.closed]
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        if not self._welcomed.done():
+            raise ChannelError(self._client.closed.result())
+
+    async def _serve(self) -> None:
+        """Sends what the follower lacks, then keeps the channel alive until it ends."""
+        client = self._client
+        if client is None:
+            raise ChannelError("the channel ended")
+        snapshot = self._begin(client)
+        try:
+            interval_s = self._config.heartbeat_timeout_s / HEARTBEATS_PER_TIMEOUT
+            while not client.closed.done():
+                await asyncio.wait([client.closed], timeout=interval_s)
+                self._keep_alive(client, interval_s)
+            self._note(client.closed.result())
+        finally:
+            if snapshot is not None:
+                snapshot.cancel()
+
+    def _begin(self, client: WebSocketClient) -> asyncio.Task[None] | None:
+        """Starts to replicate; no await may come between the look at the log and the first offer.
+
+        Returns the task that sends the whole state, if the log does not reach back far enough.
+        """
+        log = self._owner.log
+        self.is_connected = True
+        self.detail = ""
+        logger.info("follower %s at %s is connected", self.node_id, self.url)
+        if not self.is_learner:
+            self._credit()
+        try:
+            missing = list(log.missing_from(self.held))
+            snapshot = None
+        except LookupError:
+            stable_seq = self._owner.stable_seq
+            missing = list(log.missing_from(HeldPositions(stable_seq)))
+            snapshot = asyncio.create_task(self._send_state(client, stable_seq))
+        for record in missing:
+            self._push(record)
+        self._send_due()
+        return snapshot
+
+    async def _send_state(self, client: WebSocketClient, stable_seq: int) -> None:
+        """Streams all committed versions, no faster than the follower reads."""
+        logger.info("follower %s gets the whole state up to %d", self.node_id, stable_seq)
+        keys = 0
+        for versions in self._owner.state.chunks(SNAPSHOT_KEYS_PER_CHUNK, MAX_BATCH_BYTES // 4):
+            self._send(_encode(SnapshotChunk(versions)))
+            keys += len(versions)
+            self._writable.clear()
+            if client.is_congested:
+                await self._writable.wait()
+            else:
+                await asyncio.sleep(0)  # the writes of clients go first
+        self._send(_encode(SnapshotEnd(stable_seq, keys)))
+
+    def _keep_alive(self, client: WebSocketClient, interval_s: float) -> None:
+        now_s = self._loop.time()
+        if now_s - client.last_received_s > self._config.heartbeat_timeout_s:
+            self._disconnect(CLOSE_SILENT, f"silent for {self._config.heartbeat_timeout_s:g} s")
+        elif now_s - self._last_sent_s > interval_s / 2:
+            self._send(_encode(Heartbeat(self._owner.log.last_seq, self._owner.stable_seq)))
+
+    def _disconnect(self, code: int, reason: str) -> None:
+        self._note(reason)
+        if self._client is not None:
+            self._client.close(code, reason)
+
+    def _down(self) -> None:
+        """Forgets the channel; what was not acknowledged is found again in the log."""
+        was_connected, self.is_connected = self.is_connected, False
+        if self._client is not None:
+            self._client.close(CLOSE_NORMAL, "the leader ends the channel")
+        self._client = None
+        self._schedule.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if was_connected:
+            logger.warning("follower %s at %s is gone: %s", self.node_id, self.url, self.detail)
+            self._owner.on_down(self)
+
+    def _note(self, reason: str) -> None:
+        """Keeps the first reason for which the link is down."""
+        if self.is_connected or self.detail != reason:
+            self.detail = reason
+            logger.debug("follower at %s: %s", self.url, reason)
+
+
+def encode_batches(records: Iterable[LogRecord]) -> list[bytes]:
+    """Returns the channel's frames for some records, each within the limits of a batch."""
+    frames: list[bytes] = []
+    batch: list[msgspec.Raw] = []
+    batch_bytes = 0
+    for record in records:
+        size = len(record.encoded)
+        if batch and (batch_bytes + size > MAX_BATCH_BYTES or len(batch) == MAX_BATCH_ENTRIES):
+            frames.append(_encode(RawEntries(batch)))
+            batch, batch_bytes = [], 0
+        batch.append(msgspec.Raw(record.encoded))
+        batch_bytes += size
+    if batch:
+        frames.append(_encode(RawEntries(batch)))
+    return frames

@@ -1,0 +1,246 @@
+"""The leader's log, what a replica holds of it, and the memory of idempotency keys. Pure."""
+
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from hashlib import blake2b
+
+from kv_app.delays import DelayModel
+from kv_app.messages import Entry, Operation, SeqRange
+
+
+class LogRecord:
+    """An entry in the leader's log, and how far it has come.
+
+    Attributes:
+        entry: The entry.
+        encoded: The entry as the channel sends it; encoded once for all links.
+        appended_ns: When it was appended, on the leader's monotonic clock.
+        delays: The link delays in force at that time.
+        begun_with: The write quorum in force at that time.
+        required: Acknowledgments it needs; a lowering of the quorum lowers it.
+        ack_count: Distinct followers that have acknowledged it and count.
+        committed: True once ``ack_count`` has reached ``required``; never false again.
+    """
+
+    __slots__ = (
+        "ack_count",
+        "acked_by",
+        "appended_ns",
+        "begun_with",
+        "committed",
+        "delays",
+        "encoded",
+        "entry",
+        "required",
+    )
+
+    def __init__(
+        self, entry: Entry, encoded: bytes, appended_ns: int, delays: DelayModel, required: int
+    ) -> None:
+        self.entry = entry
+        self.encoded = encoded
+        self.appended_ns = appended_ns
+        self.delays = delays
+        self.begun_with = required
+        self.required = required
+        self.acked_by = 0  # a bit per follower
+        self.ack_count = 0
+        self.committed = False
+
+
+class Log:
+    """The newest entries of one epoch, at most ``capacity`` of them.
+
+    Invariant: it holds every position from ``first_seq`` to ``last_seq``, and nothing else.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.first_seq = 1
+        self.last_seq = 0
+        self._records: dict[int, LogRecord] = {}
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def append(self, record: LogRecord) -> None:
+        """Adds the record of the next position.
+
+        Raises:
+            ValueError: The record's seq is not the one after the last.
+        """
+        if record.entry.seq != self.last_seq + 1:
+            raise ValueError(f"seq {record.entry.seq} does not follow {self.last_seq}")
+        self.last_seq = record.entry.seq
+        self._records[self.last_seq] = record
+
+    def has_room(self, stable_seq: int) -> bool:
+        """Tells if one more entry fits once everything up to ``stable_seq`` may be dropped."""
+        return len(self._records) < self.capacity or self.first_seq <= stable_seq
+
+    def trim(self, stable_seq: int) -> None:
+        """Drops the oldest entries over the capacity, but none above ``stable_seq``."""
+        while len(self._records) > self.capacity and self.first_seq <= stable_seq:
+            del self._records[self.first_seq]
+            self.first_seq += 1
+
+    def get(self, seq: int) -> LogRecord | None:
+        """Returns the record at a position, or None if the log does not hold it any more."""
+        return self._records.get(seq)
+
+    def missing_from(self, held: "HeldPositions") -> Iterator[LogRecord]:
+        """Yields every record that a replica lacks, ascending.
+
+        Raises:
+            LookupError: It lacks entries that this log has dropped: it needs the whole state.
+        """
+        if held.contiguous + 1 < self.first_seq:
+            raise LookupError(f"the log starts at {self.first_seq}")
+        for seq in range(held.contiguous + 1, self.last_seq + 1):
+            if not held.holds(seq):
+                yield self._records[seq]
+
+
+class HeldPositions:
+    """Which positions of one epoch a replica holds.
+
+    Links are not FIFO, so one number does not tell it.
+
+    Attributes:
+        contiguous: Highest seq below which nothing is missing; 0 if the first is.
+        max_seq: Highest seq that is held; 0 if none is.
+    """
+
+    def __init__(self, contiguous: int = 0) -> None:
+        self.contiguous = contiguous
+        self.max_seq = contiguous
+        self._above: set[int] = set()
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, HeldPositions):
+            return NotImplemented
+        return (self.contiguous, self._above) == (other.contiguous, other._above)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @property
+    def holes(self) -> int:
+        """How many positions below ``max_seq`` are missing."""
+        return self.max_seq - self.contiguous - len(self._above)
+
+    def holds(self, seq: int) -> bool:
+        """Tells if a position is held."""
+        return seq <= self.contiguous or seq in self._above
+
+    def add(self, seq: int) -> bool:
+        """Adds a position; returns False if it was held already."""
+        if seq == self.contiguous + 1:
+            self.contiguous = seq
+            if self._above:
+                self._absorb()
+        elif self.holds(seq):
+            return False
+        else:
+            self._above.add(seq)
+        self.max_seq = max(self.max_seq, seq)
+        return True
+
+    def add_range(self, first: int, last: int) -> None:
+        """Adds all positions from ``first`` to ``last``, both included."""
+        if first <= self.contiguous + 1:
+            self.advance(last)
+        else:
+            self._above.update(range(first, last + 1))
+            self.max_seq = max(self.max_seq, last)
+
+    def advance(self, contiguous: int) -> None:
+        """Adds everything up to a position, as a snapshot does."""
+        if contiguous <= self.contiguous:
+            return
+        self.contiguous = contiguous
+        self.max_seq = max(self.max_seq, contiguous)
+        if self._above:
+            self._above = {seq for seq in self._above if seq > contiguous}
+            self._absorb()
+
+    def ranges_above(self) -> list[SeqRange]:
+        """Returns what is held above ``contiguous``, as ascending ranges."""
+        return to_ranges(sorted(self._above))
+
+    def _absorb(self) -> None:
+        while self.contiguous + 1 in self._above:
+            self.contiguous += 1
+            self._above.remove(self.contiguous)
+
+
+def to_ranges(seqs: Iterable[int]) -> list[SeqRange]:
+    """Returns ranges that hold the same numbers; runs of ascending neighbours become one."""
+    ranges: list[SeqRange] = []
+    first = last = None
+    for seq in seqs:
+        if last is not None and first is not None:
+            if seq == last + 1:
+                last = seq
+                continue
+            ranges.append(SeqRange(first, last))
+        first = last = seq
+    if first is not None and last is not None:
+        ranges.append(SeqRange(first, last))
+    return ranges
+
+
+class IdempotentWrite:
+    """What is remembered of a write with an idempotency key.
+
+    Attributes:
+        fingerprint: Tells its operation, key and value from others.
+        epoch: Epoch of its entry.
+        seq: Seq of its entry.
+        acks: Acknowledgments that it had when it committed, 0 before.
+    """
+
+    __slots__ = ("acks", "epoch", "fingerprint", "seq")
+
+    def __init__(self, fingerprint: bytes, epoch: int, seq: int) -> None:
+        self.fingerprint = fingerprint
+        self.epoch = epoch
+        self.seq = seq
+        self.acks = 0
+
+
+class IdempotencyIndex:
+    """The last so many idempotency keys, each with its write.
+
+    Keys are forgotten by count, oldest first, never by a clock.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        # Not a dict: dropping a plain dict's oldest key again and again scans all dropped ones.
+        self._writes: OrderedDict[str, IdempotentWrite] = OrderedDict()
+
+    def find(self, idempotency_key: str) -> IdempotentWrite | None:
+        """Returns the write with this key, if it is remembered."""
+        return self._writes.get(idempotency_key)
+
+    def remember(self, idempotency_key: str, entry: Entry) -> None:
+        """Keeps a key for as long as it is among the last ``capacity`` ones."""
+        if self._capacity == 0:
+            return
+        if len(self._writes) >= self._capacity:
+            self._writes.popitem(last=False)
+        fingerprint = fingerprint_of(entry.operation, entry.key, entry.value)
+        self._writes[idempotency_key] = IdempotentWrite(fingerprint, entry.epoch, entry.seq)
+
+    def committed(self, idempotency_key: str, acks: int) -> None:
+        """Notes how many followers had acknowledged a write when it committed."""
+        write = self._writes.get(idempotency_key)
+        if write is not None:
+            write.acks = acks
+
+
+def fingerprint_of(operation: int, key: str, value: str | None) -> bytes:
+    """Returns 16 bytes that tell two operations apart, so that values need not be kept."""
+    digest = blake2b(f"{Operation(operation)}:{len(key)}:{key}:".encode(), digest_size=16)
+    digest.update(b"-" if value is None else b"+" + value.encode())
+    return digest.digest()

@@ -1,0 +1,140 @@
+"""The application of one node, and the server's entry point."""
+
+import contextlib
+import logging
+import socket
+import sys
+from collections.abc import AsyncIterator
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from kv_app import __version__
+from kv_app.api import admin, kv, ops, replication
+from kv_app.api.answers import install_error_handlers
+from kv_app.errors import SettingsError
+from kv_app.node import Node
+from kv_app.settings import MAX_VALUE_LIMIT_BYTES, Settings
+
+logger = logging.getLogger("kv_app")
+
+EXIT_USAGE = 64
+BACKLOG = 2048
+GRACEFUL_STOP_S = 1
+# A frame holds one batch, or one value with some room around it.
+MAX_FRAME_BYTES = 2 * MAX_VALUE_LIMIT_BYTES
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """Returns the ASGI application of a node; the node itself starts with the application."""
+    node = Node(settings)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        node.start()
+        yield
+        await node.stop()
+
+    app = FastAPI(
+        title="Quorumeter's key-value store",
+        version=__version__,
+        lifespan=lifespan,
+        redirect_slashes=False,
+    )
+    app.router.routes.insert(0, kv.route(node))  # the hot path is matched first
+    app.router.routes.append(replication.route(node))
+    app.include_router(ops.router(node))
+    app.include_router(admin.router(node))
+    install_error_handlers(app)
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    return app
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    """Returns the API's description, that of the hot path's plain endpoints included."""
+    if app.openapi_schema is None:
+        app.openapi_schema = get_openapi(
+            title=app.title,
+            version=app.version,
+            description="A replicated key-value store with a write quorum that can be changed.",
+            routes=[*kv.documented.routes, *app.routes],
+        )
+    return app.openapi_schema
+
+
+def __getattr__(name: str) -> FastAPI:
+    """Makes ``app`` for ``uvicorn kv_app.main:app``, from the environment, when it is asked for."""
+    if name != "app":
+        raise AttributeError(name)
+    return create_app(_settings_or_exit())
+
+
+def main() -> None:
+    """Runs a node until it is told to stop; all its settings come from the environment."""
+    settings = _settings_or_exit()
+    logging.basicConfig(
+        level=settings.log_level.upper(),
+        format=f"%(asctime)s {settings.node_id} %(levelname)s %(name)s: %(message)s",
+    )
+    server = uvicorn.Server(server_config(settings))
+    listener = _listen(settings)
+    logger.info(
+        "%s %s listens on %s:%d, start_id=%s, delay_seed=%d",
+        settings.role,
+        settings.node_id,
+        settings.host,
+        settings.port,
+        settings.start_id,
+        settings.delay_seed,
+    )
+    with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises the signal again when it is done
+        server.run(sockets=[listener])
+
+
+def server_config(settings: Settings) -> uvicorn.Config:
+    """Returns how the server is run: no access log on the hot path, frames of a bounded size."""
+    return uvicorn.Config(
+        create_app(settings),
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        ws="websockets-sansio",
+        ws_max_size=MAX_FRAME_BYTES,
+        ws_per_message_deflate=False,
+        ws_ping_interval=None,  # the channel has heartbeats of its own
+        timeout_graceful_shutdown=GRACEFUL_STOP_S,
+        backlog=BACKLOG,
+    )
+
+
+def _settings_or_exit() -> Settings:
+    try:
+        return Settings.from_environment()
+    except SettingsError as error:
+        sys.exit(_fail(str(error)))
+
+
+def _listen(settings: Settings) -> socket.socket:
+    """Binds before the application starts, so that a taken port is one clear sentence."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    if sys.platform != "win32":  # there it would let two servers share a port
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host, settings.port))
+    except OSError as error:
+        sys.exit(
+            _fail(
+                f"Cannot listen on {settings.host}:{settings.port}: {error.strerror}; "
+                "end the other process or choose another PORT."
+            )
+        )
+    return listener
+
+
+def _fail(message: str) -> int:
+    print(f"kv_app: {message}", file=sys.stderr)  # noqa: T201  there is no log yet
+    return EXIT_USAGE

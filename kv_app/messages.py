@@ -1,0 +1,331 @@
+"""Schemas of the replication channel and of the HTTP API. No logic.
+
+The channel speaks MessagePack arrays, tagged by their first element; field order is the wire
+format. A change of it raises ``PROTOCOL_VERSION``. The HTTP API's models serve its OpenAPI
+document; the hot path encodes the same shapes with msgspec.
+"""
+
+from enum import IntEnum, StrEnum
+from typing import NewType
+
+import msgspec
+from pydantic import BaseModel, Field
+
+Seq = NewType("Seq", int)
+Epoch = NewType("Epoch", int)
+NodeId = NewType("NodeId", str)
+
+PROTOCOL_VERSION = 1
+# Why a channel was closed, as codes of WebSocket close frames: 4000 to 4999 are an application's.
+CLOSE_NORMAL = 1000
+CLOSE_REFUSED = 4000
+CLOSE_PROTOCOL = 4001
+CLOSE_REPLACED = 4002
+CLOSE_SILENT = 4003
+CLOSE_TOO_SLOW = 4004
+
+
+class Role(StrEnum):
+    """What a node is in its cluster."""
+
+    LEADER = "leader"
+    FOLLOWER = "follower"
+
+
+class Operation(IntEnum):
+    """What a log entry does. The numbers are the wire format."""
+
+    NOOP = 0
+    PUT = 1
+    DELETE = 2
+    CONFIG = 3
+
+
+class Entry(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """One operation at one position ``(epoch, seq)``.
+
+    Attributes:
+        epoch: Leader generation, from 1.
+        seq: Place in the log, from 1, without gaps on the leader.
+        operation: An ``Operation``.
+        key: Never empty for a put or a delete.
+        value: None unless it is a put.
+        idempotency_key: The client's, kept so that it survives a change of leader.
+    """
+
+    epoch: int
+    seq: int
+    operation: int
+    key: str
+    value: str | None
+    idempotency_key: str | None
+
+
+class Version(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """What a replica holds of a key: its newest value, or None for a deletion."""
+
+    value: str | None
+    epoch: int
+    seq: int
+
+
+class SeqRange(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """All positions from ``first`` to ``last``, both included."""
+
+    first: int
+    last: int
+
+
+# --- leader to follower ----------------------------------------------------------------------
+
+
+class Hello(msgspec.Struct, array_like=True, frozen=True, tag=1):
+    """Opens a channel: who leads, and what. Nothing may be sent before its answer."""
+
+    protocol: int
+    cluster_id: str
+    epoch: int
+    leader_id: str
+    leader_url: str
+    last_seq: int
+
+
+class Entries(msgspec.Struct, array_like=True, frozen=True, tag=2):
+    """A batch of log entries, in the order in which their delays ended."""
+
+    entries: list[Entry]
+
+
+class RawEntries(msgspec.Struct, array_like=True, frozen=True, tag=2):
+    """``Entries`` as the leader sends it: each entry was encoded once, for all its links."""
+
+    entries: list[msgspec.Raw]
+
+
+class Heartbeat(msgspec.Struct, array_like=True, frozen=True, tag=3):
+    """Shows that the leader lives, and how far it is; answered by an empty ``Ack``."""
+
+    last_seq: int
+    stable_seq: int
+
+
+class SnapshotChunk(msgspec.Struct, array_like=True, frozen=True, tag=4):
+    """A part of the leader's committed state: keys with their newest versions."""
+
+    versions: dict[str, Version]
+
+
+class SnapshotEnd(msgspec.Struct, array_like=True, frozen=True, tag=5):
+    """With this and the chunks before it the follower holds all that is at or below a position.
+
+    Attributes:
+        stable_seq: That position.
+        keys: How many keys the chunks held, as a check.
+    """
+
+    stable_seq: int
+    keys: int
+
+
+LeaderMessage = Hello | Entries | Heartbeat | SnapshotChunk | SnapshotEnd
+
+# --- follower to leader ----------------------------------------------------------------------
+
+
+class Welcome(msgspec.Struct, array_like=True, frozen=True, tag=1):
+    """Answers a ``Hello``: who the follower is and what it holds.
+
+    Attributes:
+        node_id: The follower's name; acknowledgments count once per name.
+        start_id: New at every start of the process.
+        cluster_id: The cluster whose entries it holds; empty if it holds none.
+        epoch: Epoch of its newest entry, 0 if it holds none.
+        contiguous: Highest seq below which it has no hole.
+        above: What it holds above ``contiguous``, ascending.
+    """
+
+    node_id: str
+    start_id: str
+    cluster_id: str
+    epoch: int
+    contiguous: int
+    above: list[SeqRange]
+
+
+class Ack(msgspec.Struct, array_like=True, frozen=True, tag=2):
+    """The follower holds these entries. Empty, it answers a heartbeat."""
+
+    ranges: list[SeqRange]
+
+
+class CaughtUp(msgspec.Struct, array_like=True, frozen=True, tag=3):
+    """A snapshot is in place: the follower holds everything up to ``contiguous``."""
+
+    contiguous: int
+
+
+class Refusal(msgspec.Struct, array_like=True, frozen=True, tag=4):
+    """The follower will not follow this leader, and why; it closes the channel after it."""
+
+    reason: str
+
+
+FollowerMessage = Welcome | Ack | CaughtUp | Refusal
+
+# --- bodies of the hot path ------------------------------------------------------------------
+
+
+class PutBody(msgspec.Struct):
+    """Body of ``PUT /kv/{key}``."""
+
+    value: str
+
+
+class WriteBody(msgspec.Struct, gc=False):
+    """Answer to a committed write."""
+
+    key: str
+    value: str | None
+    epoch: int
+    seq: int
+    follower_acks: int
+    quorum_met: bool = True
+
+
+class ReadBody(msgspec.Struct, gc=False):
+    """Answer to ``GET /kv/{key}``."""
+
+    key: str
+    value: str
+    epoch: int
+    seq: int
+
+
+# --- models of the OpenAPI document ----------------------------------------------------------
+
+
+class ErrorDetail(BaseModel):
+    """What went wrong; further members depend on the code."""
+
+    code: str = Field(description="Stable name of the error.")
+    message: str = Field(description="One sentence: what happened, and what to do.")
+    definite: bool = Field(description="True: it did not happen and never will.")
+    reason: str | None = Field(None, description="Finer cause of not_attempted and not_ready.")
+    limit: str | None = Field(None, description="The setting that was exceeded.")
+    leader_url: str | None = Field(None, description="Where the leader is, if known.")
+    epoch: int | None = Field(None, description="Position of the entry, if there is one.")
+    seq: int | None = Field(None, description="Position of the entry, if there is one.")
+    follower_acks: int | None = Field(None, description="Acknowledgments so far, on a write.")
+    required: int | None = Field(None, description="The write quorum it needed, on a write.")
+
+
+class ErrorBody(BaseModel):
+    """The one shape of every error."""
+
+    error: ErrorDetail
+
+
+class PutRequest(BaseModel):
+    """Body of a put."""
+
+    value: str = Field(description="Any text up to MAX_VALUE_BYTES of UTF-8, also empty.")
+
+
+class WriteAnswer(BaseModel):
+    """A committed write."""
+
+    key: str
+    value: str | None = Field(description="The value put; null after a delete.")
+    epoch: int
+    seq: int
+    follower_acks: int = Field(description="Followers that had acknowledged at the answer.")
+    quorum_met: bool = True
+
+
+class ReadAnswer(BaseModel):
+    """A value and its version."""
+
+    key: str
+    value: str
+    epoch: int
+    seq: int
+
+
+class HealthAnswer(BaseModel):
+    """The node runs."""
+
+    status: str = "ok"
+    role: Role
+    node_id: str
+    epoch: int
+    start_id: str = Field(description="New at every start of the process.")
+
+
+class ReadyAnswer(BaseModel):
+    """The node can do its role's work."""
+
+    status: str = "ready"
+    role: Role
+
+
+class QuorumRequest(BaseModel):
+    """A new write quorum."""
+
+    write_quorum: int = Field(description="From 0 to the number of followers.")
+
+
+class QuorumAnswer(BaseModel):
+    """The write quorum in force."""
+
+    write_quorum: int
+    followers: int = Field(description="n, the highest possible quorum.")
+
+
+class DelaysRequest(BaseModel):
+    """A new range of link delays, in milliseconds."""
+
+    min_delay_ms: float = Field(ge=0)
+    max_delay_ms: float = Field(ge=0)
+
+
+class DelaysAnswer(BaseModel):
+    """The link delays in force."""
+
+    min_delay_ms: float
+    max_delay_ms: float
+    delay_model: str
+
+
+class LinkStatus(BaseModel):
+    """One follower as the leader sees it."""
+
+    node_id: str | None = Field(description="Null until the follower has answered once.")
+    epoch: int
+    contiguous: int
+    max_seq: int
+    holes: int
+    connected: bool
+    learner: bool
+    detail: str = Field(description="Why it does not count, if it does not.")
+
+
+class LinksAnswer(BaseModel):
+    """Positions of all replicas, without their data."""
+
+    epoch: int
+    last_seq: int = Field(description="The newest entry of the leader's log.")
+    stable_seq: int = Field(description="Everything at or below is committed.")
+    links: dict[str, LinkStatus]
+
+
+class ReplicaStatusAnswer(BaseModel):
+    """The data and the position of every replica."""
+
+    epoch: int
+    last_seq: int
+    stable_seq: int
+    leader: dict[str, str]
+    followers: dict[str, dict[str, object]] = Field(
+        description='Per URL {key: value}, or {"error": {…}} for one that does not answer.'
+    )
+    positions: dict[str, LinkStatus]

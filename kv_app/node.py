@@ -1,0 +1,126 @@
+"""A node: one role at a time, and what every role answers alike."""
+
+from kv_app.errors import MalformedError, NotLeaderError, NotReadyError, TooLargeError
+from kv_app.follower import Follower
+from kv_app.formation import Standing
+from kv_app.leader import Leader
+from kv_app.messages import HealthAnswer, Role, Version
+from kv_app.settings import Settings
+from kv_app.state import State
+
+
+class Node:
+    """One process of the cluster.
+
+    Attributes:
+        settings: What it was told at its start.
+        leader: Set while it leads.
+        follower: Set while it follows.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.leader: Leader | None = None
+        self.follower: Follower | None = None
+
+    def start(self) -> None:
+        """Begins its role's work, in the running event loop."""
+        if self.settings.role is Role.LEADER:
+            self.leader = Leader(self.settings)
+            self.leader.start()
+        else:
+            self.follower = Follower(self.settings)
+
+    async def stop(self) -> None:
+        """Ends its role's work."""
+        if self.leader is not None:
+            await self.leader.stop()
+
+    @property
+    def role(self) -> Role:
+        """What the node is in its cluster now."""
+        return Role.LEADER if self.leader is not None else Role.FOLLOWER
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that it leads or follows; 0 for a follower without a leader so far."""
+        if self.leader is not None:
+            return self.leader.epoch
+        return self.follower.epoch if self.follower is not None else 0
+
+    @property
+    def state(self) -> State:
+        """What it shows: on the leader committed versions only."""
+        replica = self.leader or self.follower
+        if replica is None:
+            raise RuntimeError("a node has a role")
+        return replica.state
+
+    def require_leader(self) -> Leader:
+        """Returns the leader's side of this node.
+
+        Raises:
+            NotLeaderError: It is a follower; the error names the leader if it is known.
+        """
+        if self.leader is None:
+            url = self.follower.leader_url if self.follower is not None else None
+            where = f"send it to {url}" if url else "its leader is not known yet"
+            raise NotLeaderError(f"This node is a follower; {where}.", leader_url=url)
+        return self.leader
+
+    def check_key(self, key: str) -> None:
+        """Checks a key against its limits.
+
+        Raises:
+            MalformedError: It is empty.
+            TooLargeError: It exceeds ``MAX_KEY_BYTES``.
+        """
+        if not key:
+            raise MalformedError("A key must not be empty; use /kv/{key}.")
+        self._check_size("key", key, "MAX_KEY_BYTES", self.settings.max_key_bytes)
+
+    def check_value(self, value: str) -> None:
+        """Checks a value against its limit.
+
+        Raises:
+            TooLargeError: It exceeds ``MAX_VALUE_BYTES``.
+        """
+        self._check_size("value", value, "MAX_VALUE_BYTES", self.settings.max_value_bytes)
+
+    @staticmethod
+    def _check_size(what: str, text: str, limit: str, max_bytes: int) -> None:
+        # A character has at most 4 bytes in UTF-8, so most texts need not be encoded to be counted.
+        if len(text) * 4 > max_bytes and len(text.encode()) > max_bytes:
+            raise TooLargeError(
+                f"The {what} has {len(text.encode())} bytes, {max_bytes} at most; "
+                f"shorten it or raise {limit}.",
+                limit=limit,
+            )
+
+    def read(self, key: str) -> Version | None:
+        """Returns what this replica shows of a key; a deletion has the value None."""
+        return self.state.read(key)
+
+    def health(self) -> HealthAnswer:
+        """Returns who it is."""
+        return HealthAnswer(
+            role=self.role,
+            node_id=self.settings.node_id,
+            epoch=self.epoch,
+            start_id=self.settings.start_id,
+        )
+
+    def check_ready(self) -> None:
+        """Checks that the node can do its role's work now.
+
+        Raises:
+            NotReadyError: It cannot, and why.
+        """
+        replica = self.leader or self.follower
+        if replica is None:
+            raise RuntimeError("a node has a role")
+        decision = replica.readiness()
+        if decision.standing is not Standing.OPEN:
+            raise NotReadyError(
+                f"The {self.role} is not ready: {decision.reason}.", reason=str(decision.standing)
+            )

@@ -1,0 +1,78 @@
+"""Counts acknowledgments and decides what is committed. Pure.
+
+A follower is a small number here, its bit in a record's mask: an acknowledgment counts once per
+follower however often it comes.
+"""
+
+from collections.abc import Callable, Iterable
+
+from kv_app.log import Log, LogRecord
+from kv_app.messages import SeqRange
+
+
+class QuorumTracker:
+    """Tells which entries of a log are committed.
+
+    Attributes:
+        write_quorum: k for the writes that begin now.
+        stable_seq: Every entry at or below is committed.
+
+    Invariant: ``uncommitted`` is the number of entries in the log that are not committed, and each
+    of them has fewer than ``required`` acknowledgments.
+    """
+
+    def __init__(self, log: Log, write_quorum: int, on_commit: Callable[[LogRecord], None]) -> None:
+        self.write_quorum = write_quorum
+        self.stable_seq = log.last_seq
+        self.uncommitted = 0
+        self._log = log
+        self._on_commit = on_commit
+
+    def begin(self, record: LogRecord) -> None:
+        """Starts to count for a record that was just appended; commits it at once if k is 0."""
+        self.uncommitted += 1
+        if record.required == 0:
+            self._commit(record)
+            self._advance()
+
+    def acknowledge(self, follower: int, ranges: Iterable[SeqRange]) -> None:
+        """Counts one follower's acknowledgments, and commits what has enough of them."""
+        bit = 1 << follower
+        log, get = self._log, self._log.get
+        for span in ranges:
+            first, last = max(span.first, log.first_seq), min(span.last, log.last_seq)
+            for seq in range(first, last + 1):
+                record = get(seq)
+                if record is None or record.acked_by & bit:
+                    continue
+                record.acked_by |= bit
+                record.ack_count += 1
+                if not record.committed and record.ack_count >= record.required:
+                    self._commit(record)
+        self._advance()
+
+    def set_write_quorum(self, write_quorum: int) -> None:
+        """Changes k for new writes; a lowering also helps the entries that are not committed."""
+        self.write_quorum = write_quorum
+        for seq in range(self.stable_seq + 1, self._log.last_seq + 1):
+            record = self._log.get(seq)
+            if record is None or record.committed:
+                continue
+            record.required = min(record.required, write_quorum)
+            if record.ack_count >= record.required:
+                self._commit(record)
+        self._advance()
+
+    def _commit(self, record: LogRecord) -> None:
+        record.committed = True
+        self.uncommitted -= 1
+        self._on_commit(record)
+
+    def _advance(self) -> None:
+        """Moves ``stable_seq`` over all that is committed, and lets the log drop its oldest."""
+        get, seq = self._log.get, self.stable_seq
+        while (record := get(seq + 1)) is not None and record.committed:
+            seq += 1
+        if seq != self.stable_seq:
+            self.stable_seq = seq
+            self._log.trim(seq)

@@ -1,0 +1,200 @@
+"""A node's settings, and the only reader of the environment.
+
+Every setting is validated once, at the start; every refusal names the variable, what it held and
+its bound. ``docs/settings.md`` lists them.
+"""
+
+import ipaddress
+import os
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+from kv_app.delays import MAX_DELAY_LIMIT_MS, DelayKind
+from kv_app.errors import SettingsError
+from kv_app.messages import Role
+
+MAX_FOLLOWERS = 64
+MAX_NODE_ID_CHARS = 128
+# A value must fit into one frame of the replication channel, with room to spare.
+MAX_VALUE_LIMIT_BYTES = 64 * 1024 * 1024
+
+Number = TypeVar("Number", int, float)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What one node is told at its start.
+
+    Sizes are in bytes of UTF-8, times in the unit of their suffix. ``follower_urls`` holds n
+    distinct base URLs without a trailing slash. ``write_quorum`` may exceed n: such a leader runs
+    and refuses writes.
+    """
+
+    role: Role = Role.LEADER
+    node_id: str = "node"
+    start_id: str = field(default_factory=lambda: secrets.token_hex(8))
+    host: str = "127.0.0.1"
+    port: int = 8000
+    advertise_url: str = "http://127.0.0.1:8000"
+    follower_urls: tuple[str, ...] = ()
+    write_quorum: int = 0
+    min_delay_ms: float = 0.0
+    max_delay_ms: float = 0.0
+    delay_kind: DelayKind = DelayKind.INDEPENDENT
+    delay_seed: int = 0
+    request_timeout_s: float = 5.0
+    cluster_token: str | None = field(default=None, repr=False)
+    max_key_bytes: int = 1024
+    max_value_bytes: int = 1024 * 1024
+    max_body_bytes: int = 4 * 1024 * 1024
+    max_in_flight: int = 20_000
+    log_entries: int = 100_000
+    idempotency_keys: int = 100_000
+    heartbeat_timeout_s: float = 10.0
+    reconnect_max_s: float = 1.0
+    log_level: str = "info"
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> "Settings":
+        """Reads and validates all settings.
+
+        Args:
+            environment: Variables to read; those of the process if not given.
+
+        Raises:
+            SettingsError: A variable is not usable; the message names it and its bound.
+        """
+        return _read(_Reader(os.environ if environment is None else environment))
+
+
+class _Reader:
+    """Takes typed values out of an environment; an empty variable counts as unset."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = environment
+
+    def text(self, name: str, default: str) -> str:
+        return self._environment.get(name, "").strip() or default
+
+    def integer(self, name: str, default: int, low: int, high: int) -> int:
+        return self._number(name, default, low, high, int)
+
+    def real(self, name: str, default: float, low: float, high: float) -> float:
+        return self._number(name, default, low, high, float)
+
+    def choice(self, name: str, default: str, allowed: list[str]) -> str:
+        value = self.text(name, default).lower()
+        if value not in allowed:
+            raise SettingsError(f"{name}={value!r} must be one of {', '.join(allowed)}.")
+        return value
+
+    def flag(self, name: str) -> bool:
+        return self.choice(name, "0", ["0", "1", "true", "false"]) in {"1", "true"}
+
+    def _number(
+        self, name: str, default: Number, low: Number, high: Number, parse: Callable[[str], Number]
+    ) -> Number:
+        text = self.text(name, str(default))
+        noun = "a whole number" if isinstance(default, int) else "a number"
+        try:
+            value = parse(text)
+        except ValueError:
+            raise SettingsError(f"{name}={text!r} must be {noun} from {low} to {high}.") from None
+        if not low <= value <= high:  # a NaN fails too
+            raise SettingsError(f"{name}={text} must be {noun} from {low} to {high}.")
+        return value
+
+
+def _read(reader: _Reader) -> Settings:
+    role = Role(reader.choice("ROLE", Role.LEADER, list(Role)))
+    host, port = reader.text("HOST", "127.0.0.1"), reader.integer("PORT", 8000, 1, 65535)
+    follower_urls = _follower_urls(reader.text("FOLLOWER_URLS", ""), role)
+    min_delay_ms, max_delay_ms = _delay_range(reader)
+    token = reader.text("CLUSTER_TOKEN", "") or None
+    _check_bind(host, token, allowed=reader.flag("ALLOW_INSECURE_BIND"))
+    max_body_bytes = reader.integer("MAX_BODY_BYTES", 4 * 1024 * 1024, 64, 1 << 30)
+    max_in_flight = reader.integer("MAX_IN_FLIGHT", 20_000, 1, 10_000_000)
+    return Settings(
+        role=role,
+        start_id=reader.text("START_ID", secrets.token_hex(8)),
+        node_id=_node_id(reader.text("NODE_ID", "node")),
+        host=host,
+        port=port,
+        advertise_url=_url("ADVERTISE_URL", reader.text("ADVERTISE_URL", _own_url(host, port))),
+        follower_urls=follower_urls,
+        write_quorum=reader.integer("WRITE_QUORUM", min(1, len(follower_urls)), 0, MAX_FOLLOWERS),
+        min_delay_ms=min_delay_ms,
+        max_delay_ms=max_delay_ms,
+        delay_kind=DelayKind(reader.choice("DELAY_MODEL", DelayKind.INDEPENDENT, list(DelayKind))),
+        delay_seed=reader.integer("DELAY_SEED", secrets.randbits(32), 0, (1 << 63) - 1),
+        request_timeout_s=reader.real("REQUEST_TIMEOUT", 5.0, 0.001, 3600.0),
+        cluster_token=token,
+        max_key_bytes=reader.integer("MAX_KEY_BYTES", 1024, 1, 1 << 16),
+        max_value_bytes=reader.integer("MAX_VALUE_BYTES", 1024 * 1024, 0, MAX_VALUE_LIMIT_BYTES),
+        max_body_bytes=max_body_bytes,
+        max_in_flight=max_in_flight,
+        log_entries=reader.integer("LOG_ENTRIES", max(100_000, max_in_flight), 1, 100_000_000),
+        idempotency_keys=reader.integer("IDEMPOTENCY_KEYS", 100_000, 0, 100_000_000),
+        heartbeat_timeout_s=reader.real("HEARTBEAT_TIMEOUT_S", 10.0, 0.1, 3600.0),
+        reconnect_max_s=reader.real("RECONNECT_MAX_S", 1.0, 0.01, 3600.0),
+        log_level=reader.choice("LOG_LEVEL", "info", ["debug", "info", "warning", "error"]),
+    )
+
+
+def _node_id(text: str) -> str:
+    if len(text) > MAX_NODE_ID_CHARS or not text.isprintable():
+        raise SettingsError(
+            f"NODE_ID={text[:80]!r} must be 1 to {MAX_NODE_ID_CHARS} printable characters."
+        )
+    return text
+
+
+def _own_url(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _url(name: str, text: str) -> str:
+    url = text.rstrip("/")
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme == "http" and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is none, a broken IPv6 address
+        usable = False
+    if not usable or parts.path or parts.query or parts.fragment or parts.username:
+        raise SettingsError(f"{name}={text!r} must be of the form http://HOST:PORT.")
+    return url
+
+
+def _follower_urls(text: str, role: Role) -> tuple[str, ...]:
+    urls = tuple(_url("FOLLOWER_URLS", part.strip()) for part in text.split(",") if part.strip())
+    if len(urls) > MAX_FOLLOWERS:
+        raise SettingsError(f"FOLLOWER_URLS names {len(urls)} followers; {MAX_FOLLOWERS} at most.")
+    for url in urls:
+        if urls.count(url) > 1:
+            raise SettingsError(f"FOLLOWER_URLS names {url} more than once; name each once.")
+    return urls if role is Role.LEADER else ()
+
+
+def _delay_range(reader: _Reader) -> tuple[float, float]:
+    low = reader.real("MIN_DELAY_MS", 0.0, 0.0, MAX_DELAY_LIMIT_MS)
+    high = reader.real("MAX_DELAY_MS", 0.0, 0.0, MAX_DELAY_LIMIT_MS)
+    if low > high:
+        raise SettingsError(f"MIN_DELAY_MS={low:g} must not exceed MAX_DELAY_MS={high:g}.")
+    return low, high
+
+
+def _check_bind(host: str, token: str | None, *, allowed: bool) -> None:
+    if token or allowed or host == "localhost":
+        return
+    try:
+        loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = False
+    if not loopback:
+        raise SettingsError(
+            f"HOST={host} is reachable from other machines: set CLUSTER_TOKEN, "
+            "or ALLOW_INSECURE_BIND=1 on a network that you trust."
+        )
