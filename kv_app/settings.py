@@ -5,11 +5,11 @@ its bound. ``docs/settings.md`` lists them.
 """
 
 import ipaddress
+import math
 import os
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
 from urllib.parse import urlsplit
 
 from kv_app.delays import MAX_DELAY_LIMIT_MS, DelayKind
@@ -20,8 +20,6 @@ MAX_FOLLOWERS = 64
 MAX_NODE_ID_CHARS = 128
 # A value must fit into one frame of the replication channel, with room to spare.
 MAX_VALUE_LIMIT_BYTES = 64 * 1024 * 1024
-
-Number = TypeVar("Number", int, float)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +78,7 @@ class _Reader:
         return self._environment.get(name, "").strip() or default
 
     def integer(self, name: str, default: int, low: int, high: int) -> int:
-        return self._number(name, default, low, high, int)
+        return int(self._number(name, default, low, high, int))
 
     def real(self, name: str, default: float, low: float, high: float) -> float:
         return self._number(name, default, low, high, float)
@@ -95,16 +93,16 @@ class _Reader:
         return self.choice(name, "0", ["0", "1", "true", "false"]) in {"1", "true"}
 
     def _number(
-        self, name: str, default: Number, low: Number, high: Number, parse: Callable[[str], Number]
-    ) -> Number:
+        self, name: str, default: float, low: float, high: float, parse: Callable[[str], float]
+    ) -> float:
         text = self.text(name, str(default))
-        noun = "a whole number" if isinstance(default, int) else "a number"
+        noun = "a whole number" if parse is int else "a number"
         try:
             value = parse(text)
         except ValueError:
-            raise SettingsError(f"{name}={text!r} must be {noun} from {low} to {high}.") from None
-        if not low <= value <= high:  # a NaN fails too
-            raise SettingsError(f"{name}={text} must be {noun} from {low} to {high}.")
+            value = math.nan
+        if not low <= value <= high:  # not true of a NaN either
+            raise SettingsError(f"{name}={text!r} must be {noun} from {low} to {high}.")
         return value
 
 

@@ -1,6 +1,5 @@
 """How an answer leaves the node: JSON over plain ASGI, and errors in their one shape."""
 
-from collections.abc import Awaitable, Callable, MutableMapping
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -9,17 +8,17 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.types import Send
 
 from kv_app.errors import (
     InternalError,
     MalformedError,
     MethodNotAllowedError,
     StoreError,
+    TooLargeError,
     UnknownPathError,
 )
 from kv_app.messages import ErrorBody
-
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 _JSON_HEADER = (b"content-type", b"application/json")
 encode_json: Final = msgspec.json.Encoder().encode
@@ -53,35 +52,32 @@ def document_errors(*errors: type[StoreError]) -> dict[int | str, dict[str, Any]
 
 def install_error_handlers(app: FastAPI) -> None:
     """Gives every failure of the application the one error shape."""
+    app.add_exception_handler(StoreError, _on_error)
+    app.add_exception_handler(RequestValidationError, _on_error)
+    app.add_exception_handler(HTTPException, _on_error)
+    app.add_exception_handler(Exception, _on_error)
 
-    async def on_store_error(_: Request, error: Exception) -> Response:
-        if not isinstance(error, StoreError):
-            raise error
-        return error_response(error)
 
-    async def on_invalid_request(_: Request, error: Exception) -> Response:
-        if not isinstance(error, RequestValidationError):
-            raise error
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        return error_response(MalformedError(f"{place}: {first['msg']}."))
+async def _on_error(request: Request, error: Exception) -> Response:
+    return error_response(_as_store_error(request, error))
 
-    async def on_http_error(request: Request, error: Exception) -> Response:
-        if not isinstance(error, HTTPException):
-            raise error
-        path = request.url.path
-        if error.status_code == HTTPStatus.NOT_FOUND:
-            return error_response(UnknownPathError(f"There is no {path} here; see /docs."))
-        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-            message = f"{request.method} is not allowed on {path}; see /docs."
-            return error_response(MethodNotAllowedError(message))
-        return error_response(MalformedError(f"The request cannot be read: {error.detail}."))
 
-    async def on_bug(request: Request, _: Exception) -> Response:
-        message = f"{request.method} {request.url.path} met a bug of the node; see its log."
-        return error_response(InternalError(message))
-
-    app.add_exception_handler(StoreError, on_store_error)
-    app.add_exception_handler(RequestValidationError, on_invalid_request)
-    app.add_exception_handler(HTTPException, on_http_error)
-    app.add_exception_handler(Exception, on_bug)
+def _as_store_error(request: Request, error: Exception) -> StoreError:
+    method, path = request.method, request.url.path
+    match error:
+        case StoreError():
+            return error
+        case RequestValidationError():
+            first = error.errors()[0]
+            place = ".".join(str(part) for part in first["loc"])
+            return MalformedError(f"{place}: {first['msg']}.")
+        case HTTPException(status_code=HTTPStatus.NOT_FOUND):
+            return UnknownPathError(f"There is no {path} here; see /docs.")
+        case HTTPException(status_code=HTTPStatus.METHOD_NOT_ALLOWED):
+            return MethodNotAllowedError(f"{method} is not allowed on {path}; see /docs.")
+        case HTTPException(status_code=HTTPStatus.REQUEST_ENTITY_TOO_LARGE):
+            message = "The body is too large; shorten it or raise MAX_BODY_BYTES."
+            return TooLargeError(message, limit="MAX_BODY_BYTES")
+        case HTTPException():
+            return MalformedError(f"The request cannot be read: {error.detail}.")
+    return InternalError(f"{method} {path} met a bug of the node; see its log.")

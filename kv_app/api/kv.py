@@ -5,15 +5,14 @@ described to OpenAPI by ``documented``, whose functions are never called.
 """
 
 import logging
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 from urllib.parse import unquote_to_bytes
 
 import msgspec
 from fastapi import APIRouter, Header, Path
-from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
-from kv_app.api.answers import Send, document_errors, encode_json, send_json
+from kv_app.api.answers import document_errors, encode_json, send_json
 from kv_app.errors import (
     IdempotencyConflictError,
     InternalError,
@@ -42,9 +41,6 @@ logger = logging.getLogger("kv_app.api")
 
 MAX_IDEMPOTENCY_KEY_BYTES = 256
 PREFIX: Final = "/kv/"
-
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Scope = MutableMapping[str, Any]
 
 _WRITES: Final = frozenset({"PUT", "DELETE"})
 _decode_put: Final = msgspec.json.Decoder(PutBody).decode
@@ -182,11 +178,6 @@ def idempotency_key_of(scope: Scope) -> str | None:
                 )
             return text
     return None
-
-
-def route(node: Node) -> Route:
-    """Returns the route of all calls on one key."""
-    return Route(PREFIX + "{key:path}", KeyEndpoint(node), include_in_schema=False)
 
 
 # --- what OpenAPI says of it -------------------------------------------------------------------

@@ -1,18 +1,12 @@
 """The follower's end of the replication channel, a WebSocket."""
 
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
-
 from starlette.routing import WebSocketRoute
+from starlette.types import Receive, Scope, Send
 
 from kv_app.api.access import check_token
 from kv_app.errors import UnauthorizedError
 from kv_app.messages import CLOSE_REFUSED
 from kv_app.node import Node
-
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-Scope = MutableMapping[str, Any]
 
 
 class ReplicationEndpoint:
