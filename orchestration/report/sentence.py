@@ -11,15 +11,13 @@ if TYPE_CHECKING:
 
     from orchestration.report.summary import Cell
 
-HEADLINE_STATISTICS = ("p50", "mean")
-
 
 def headline(cells: Sequence[Cell], *, followers: int, ack: str) -> str:
     """Return one sentence: what the chosen k costs over the smallest one, and what it buys."""
     cell = headline_cell(cells, followers)
     if cell is None:
         return _nothing(cells)
-    return f"{_cost(cell)}, and {_gain(cell.k, ack)}."
+    return f"{cost(cell, 'p50')}, and {_gain(cell.k, ack)}."
 
 
 def headline_cell(cells: Sequence[Cell], followers: int) -> Cell | None:
@@ -33,11 +31,17 @@ def headline_cell(cells: Sequence[Cell], followers: int) -> Cell | None:
     return majority[0] if majority else max(quotable, key=lambda cell: cell.k, default=None)
 
 
-def _cost(cell: Cell) -> str:
+def cost(cell: Cell, statistic: str) -> str:
+    """Return the clause of what a quotable cell costs: "k=3 costs +33 ms at p50 over k=0".
+
+    Args:
+        cell: With a measured mean response time.
+        statistic: mean or p50; the mean stands in for a p50 that may not be quoted.
+    """
+    name = statistic if getattr(cell.response_ms, statistic) is not None else "mean"
+    where = "on average" if name == "mean" else f"at {name}"
     difference = cell.difference_ms
-    name = next((s for s in HEADLINE_STATISTICS if getattr(cell.response_ms, s) is not None), "p50")
     found = difference.estimate(name) if difference else None
-    where = "at p50" if name == "p50" else "on average"
     if difference is None or found is None:
         return f"k={cell.k} answers in {ms(getattr(cell.response_ms, name))} {where}"
     over = f"{where} over k={difference.against}"
@@ -45,10 +49,8 @@ def _cost(cell: Cell) -> str:
         return f"k={cell.k} costs {ms(found.value, sign=True)} {over} (one trial, no interval)"
     low, high = found.interval
     if low <= 0 <= high:
-        return (
-            f"k={cell.k} shows no measurable cost {over} "
-            f"({ms(low, sign=True)} to {ms(high, sign=True)} with 95%)"
-        )
+        span = f"{ms(low, sign=True)} to {ms(high, sign=True)}"
+        return f"k={cell.k} shows no measurable cost {over} ({span})"
     return f"k={cell.k} costs {ms(found.value, sign=True)} {over}"
 
 

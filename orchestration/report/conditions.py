@@ -1,0 +1,78 @@
+"""The conditions of a run in words: settings, machine, what an acknowledgment means."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from orchestration.report.numbers import count
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from orchestration.report.records import Manifest, Run, TrialRow
+
+ACK_MEANINGS = {
+    "memory": "the follower holds the write in memory; a power loss takes it",
+    "fsync": "the follower has the write on disk (fsync)",
+}
+
+
+def ack_meaning(ack: str) -> str:
+    """Return what an acknowledgment says about a follower, as a clause."""
+    return ACK_MEANINGS.get(ack, f"as the engine defines it ({ack})")
+
+
+def load(row: TrialRow) -> str:
+    """Return how the load was offered: "100 writes/s, open loop"."""
+    if row.rate is not None:
+        return f"{row.rate:g} operations/s, open loop"
+    if row.users is not None:
+        return f"{count(row.users, 'client')} back to back, closed loop"
+    return "closed loop"
+
+
+def delays(row: TrialRow) -> str:
+    """Return the links' delays: "link delays 0 to 100 ms, independent"."""
+    if row.delay_ms is None:
+        return "link delays as the cluster has them"
+    low, high = row.delay_ms
+    if high == 0:
+        return "no link delays"
+    return f"link delays {low:g} to {high:g} ms, uniform, {row.delay_model}"
+
+
+def trials(rows: Sequence[TrialRow]) -> str:
+    """Return how many trials of which length each k had: "3 trials of 4 s each k"."""
+    per_k = [sum(row.k == k for row in rows) for k in {row.k for row in rows}]
+    fewest, most = min(per_k), max(per_k)
+    number = count(most, "trial") if fewest == most else f"{fewest} to {most} trials"
+    return f"{number} of {rows[0].duration_s:g} s per k"
+
+
+def machine(manifest: Manifest) -> str:
+    """Return the machine in a line: processor, cores, memory, kernel; empty if unknown."""
+    known = manifest.machine
+    cores = known.get("cores")
+    memory = known.get("memory_gib")
+    parts = [
+        str(known.get("cpu") or ""),
+        count(int(cores), "core") if cores else "",
+        f"{memory:.0f} GiB" if memory else "",
+        str(known.get("kernel") or ""),
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def footnote(run: Run) -> str:
+    """Return the two or three lines that belong under every chart."""
+    manifest = run.manifest
+    lines = []
+    if run.rows:
+        first = run.rows[0]
+        lines.append(
+            f"{count(first.followers, 'follower')} ({manifest.engine}), {delays(first)}. "
+            f"{load(first)}, {trials(run.rows)}."
+        )
+    lines.append(f"An ack means: {ack_meaning(manifest.ack)}.")
+    lines.append(" · ".join(part for part in (machine(manifest), manifest.run) if part))
+    return "\n".join(lines)

@@ -1,0 +1,80 @@
+"""The report on a terminal: a table, its caption, and the sentence that it means."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
+
+from orchestration.report import tables
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from orchestration.report.summary import Summary
+    from orchestration.report.tables import Column
+
+VERDICT_STYLES = {"valid": "green", "violated": "bold red", "unknown": "yellow"}
+STATE_STYLES = {"ok": "green", "match": "green"}
+BAD_STYLE = "bold red"
+# From all intervals to none: the first that fits the terminal is taken.
+INTERVALS = (tables.RESPONSE, ("mean", "p50"), ("mean",), ())
+
+
+def print_report(console: Console, summary: Summary) -> None:
+    """Print the table, what is missing, and last the sentence, as wide as the console allows."""
+    if summary.cells:
+        columns = fitting_columns(console, summary)
+        console.print(_table(columns))
+        console.print(Text(tables.caption(summary.cells, columns), style="dim"))
+        for line in tables.reasons(summary.cells):
+            console.print(Text(line, style="yellow"))
+    if summary.missing:
+        console.print(Text(summary.missing, style="yellow"))
+    console.print()
+    console.print(Text(summary.sentence, style="bold"))
+    style = VERDICT_STYLES[summary.verdict]
+    console.print(Text.assemble("Verdict: ", (summary.verdict, style)))
+
+
+def fitting_columns(console: Console, summary: Summary) -> list[Column]:
+    """Return the columns of the fullest table that the console's width holds.
+
+    Intervals give way first, then columns that the caption tells in words, then the least
+    important ones; k, the mean, p50, p99, and a state that is not good always stay.
+    """
+    choices = [tables.columns(summary.cells, intervals=names) for names in INTERVALS]
+    bare = choices[-1]
+    choices += [_telling(choice) for choice in choices]
+    choices += [[c for c in _telling(bare) if c.rank <= rank] for rank in (3, 2, 1, 0)]
+    fitting = (choice for choice in choices if _width(console, choice) <= console.width)
+    return next(fitting, choices[-1])
+
+
+def _telling(columns: list[Column]) -> list[Column]:
+    return [column for column in columns if not column.plain]
+
+
+def _width(console: Console, columns: list[Column]) -> int:
+    unbounded = console.options.update(width=1000)
+    return Measurement.get(console, unbounded, _table(columns)).maximum
+
+
+def _table(columns: list[Column]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    for column in columns:
+        table.add_column(
+            column.heading, justify="right" if column.is_number else "left", no_wrap=True
+        )
+    for texts in zip(*(column.texts for column in columns), strict=True):
+        table.add_row(*(_styled(text, c) for text, c in zip(texts, columns, strict=True)))
+    return table
+
+
+def _styled(text: str, column: Column) -> Text:
+    if column.heading in {"parity", "stamp"}:
+        return Text(text, style=STATE_STYLES.get(text, BAD_STYLE))
+    return Text(text, style="bold" if column.heading == "k" else "")

@@ -1,0 +1,142 @@
+"""What all charts share: their style, colours, labels that keep apart, and how they are written.
+
+Figures are made and saved without pyplot, which keeps global state. Colours are those of Okabe
+and Ito, which colour-blind readers can tell apart.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from matplotlib.axes import Axes
+    from matplotlib.typing import RcKeyType
+
+BLUE = "#0072B2"
+VERMILLION = "#D55E00"
+INK = "#1A1A1A"
+GREY = "#595959"
+PALE = "#D9D9D9"
+# From so many k on, labels get small and the words under the axis give way.
+MANY_KS = 10
+SIZE_INCHES = (10.0, 6.25)
+PNG_DOTS_PER_INCH = 160
+
+STYLE: dict[RcKeyType, Any] = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans", "Verdana", "sans-serif"],
+    "font.size": 12,
+    "text.color": INK,
+    "axes.edgecolor": GREY,
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.axisbelow": True,
+    "grid.color": "#EBEBEB",
+    "xtick.color": GREY,
+    "ytick.color": GREY,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "figure.facecolor": "white",
+    # Text stays text: it can be searched, selected and read aloud.
+    "svg.fonttype": "none",
+    "svg.hashsalt": "quorumeter",
+}
+
+
+def new_figure() -> Figure:
+    """Return an empty figure in 16:10; call it, and draw on it, within `style`."""
+    figure = Figure(figsize=SIZE_INCHES)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def style() -> Any:
+    """Return a context in which figures are drawn and saved in the charts' style."""
+    return mpl.rc_context(STYLE)
+
+
+def to_png(figure: Figure) -> bytes:
+    """Return the figure as PNG."""
+    return _saved(figure, format="png", dpi=PNG_DOTS_PER_INCH)
+
+
+def to_svg(figure: Figure) -> bytes:
+    """Return the figure as SVG, the same bytes for the same figure."""
+    return _saved(figure, format="svg", metadata={"Date": None, "Creator": None})
+
+
+def _saved(figure: Figure, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    with style():
+        figure.savefig(buffer, **options)
+    return buffer.getvalue()
+
+
+def set_heading(figure: Figure, title: str, subtitle: str, footnote: str) -> None:
+    """Write the finding above, what is drawn below it, and the conditions at the foot."""
+    figure.text(0.02, 0.975, title, size=18, weight="bold", va="top")
+    figure.text(0.02, 0.912, subtitle, size=12, color=GREY, va="top")
+    figure.text(0.02, 0.018, footnote, size=9, color=GREY, va="bottom", linespacing=1.4)
+
+
+def spread(positions: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+    """Return positions near the given ones, in their order, at least `gap` apart if they fit.
+
+    Args:
+        positions: Where labels would like to be, in any order.
+        gap: The wished distance; shrunk where so many do not fit between `low` and `high`.
+        low: The lowest place.
+        high: The highest place.
+    """
+    count = len(positions)
+    if count > 1:
+        gap = min(gap, (high - low) / (count - 1))
+    order = sorted(range(count), key=lambda index: positions[index])
+    placed = [0.0] * count
+    floor = low
+    for index in order:
+        floor = placed[index] = max(positions[index], floor)
+        floor += gap
+    ceiling = high
+    for index in reversed(order):
+        ceiling = placed[index] = min(placed[index], ceiling)
+        ceiling -= gap
+    return placed
+
+
+def label_line_ends(
+    axes: Axes, ends: Sequence[tuple[float, float, str, str]], *, size: float = 11
+) -> None:
+    """Write labels right of the axes at the height of their lines' ends, kept apart.
+
+    Args:
+        axes: Scaled already: later changes of the limits would move lines off their labels.
+        ends: (x, y, text, colour) of each line's end, in data coordinates.
+        size: Of the font, in points.
+    """
+    to_axes = axes.transData + axes.transAxes.inverted()
+    heights = [float(to_axes.transform((x, y))[1]) for x, y, _, _ in ends]
+    height_points = axes.get_window_extent().height / axes.figure.dpi * 72
+    gap = size * 1.3 / height_points
+    for (x, y, text, colour), height in zip(ends, spread(heights, gap, 0.0, 1.0), strict=True):
+        axes.annotate(
+            text,
+            xy=(x, y),
+            xytext=(1.03, height),
+            textcoords="axes fraction",
+            color=colour,
+            size=size,
+            va="center",
+            annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": colour, "lw": 0.7, "alpha": 0.6},
+        )

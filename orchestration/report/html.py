@@ -1,0 +1,120 @@
+"""``report.html``: one file that needs nothing else, for a browser, a phone, and paper."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from orchestration.report import conditions, tables
+from orchestration.report.numbers import ABSENT, fixed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from orchestration.report.records import Run
+    from orchestration.report.summary import Summary
+
+MAX_KEYS = 20
+CHART_NAMES = (
+    "Response time against the write quorum, measured and theory",
+    "Percentile spectrum of the response time for each write quorum",
+)
+
+
+def render(run: Run, summary: Summary, charts: Sequence[str]) -> str:
+    """Return the page.
+
+    Args:
+        run: What was read.
+        summary: What was found.
+        charts: The SVG text of the quorum chart and of the spectrum; they are trusted, as all
+            else is escaped.
+    """
+    environment = Environment(
+        loader=PackageLoader("orchestration.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    shown = tables.columns(summary.cells)
+    return environment.get_template("report.html.j2").render(
+        run=run,
+        summary=summary,
+        figures=[
+            # Our own drawing, whose texts matplotlib has escaped.
+            Markup(inline(svg, name))  # noqa: S704
+            for svg, name in zip(charts, CHART_NAMES, strict=True)
+        ],
+        columns=shown,
+        caption=tables.caption(summary.cells, shown),
+        reasons=tables.reasons(summary.cells),
+        audit=_audit(run),
+        parity=list(_parity(run)),
+        ack=conditions.ack_meaning(summary.ack),
+        settings=dict(_flat(run)),
+        machine=conditions.machine(run.manifest),
+    )
+
+
+def inline(svg: str, name: str) -> str:
+    """Return an SVG document as an element of a page, with a name for those who cannot see it.
+
+    The metadata goes, since it names sites; so do the ids of groups, which two drawings on one
+    page would share, while nothing refers to them.
+    """
+    element = svg[svg.index("<svg") :]
+    element = re.sub(r"<metadata>.*?</metadata>", "", element, flags=re.DOTALL)
+    element = re.sub(r'<g id="[^"]*">', "<g>", element)
+    return element.replace("<svg", f'<svg role="img" aria-label="{name}"', 1)
+
+
+def _audit(run: Run) -> list[list[str]]:
+    """Return a row of text for each trial: what the tool thinks of its own measurement."""
+    return [
+        [
+            str(row.block),
+            str(row.k),
+            fixed(row.offered_rate, 1),
+            fixed(row.achieved_rate, 1),
+            f"{row.dropped:,}",
+            fixed(row.send_delay_ms.p99 if row.stamp == "ok" else None, 3),
+            ABSENT if (cpu := row.generator_cpu_share) is None else f"{cpu:.0%}",
+            row.stamp,
+            row.reason,
+        ]
+        for row in run.rows
+    ]
+
+
+def _parity(run: Run) -> Iterator[str]:
+    """Yield a line for each replica that did not match after a trial."""
+    for row in run.rows:
+        for replica in row.parity.replicas:
+            if replica.status != "match":
+                keys = [*(replica.mismatch_keys or []), *(replica.extra_keys or [])]
+                what = ", ".join(keys[:MAX_KEYS]) or replica.detail or "no detail"
+                more = f" and {len(keys) - MAX_KEYS:,} more" if len(keys) > MAX_KEYS else ""
+                yield f"k={row.k}, block {row.block}, {replica.url}: {replica.status}, {what}{more}"
+
+
+def _flat(run: Run) -> Iterator[tuple[str, str]]:
+    """Yield each setting of the run with its value as text."""
+    manifest = run.manifest
+    yield "command", " ".join(manifest.command)
+    settings: dict[str, Any] = {
+        **manifest.scenario,
+        "engine": manifest.engine,
+        "followers": manifest.followers,
+        "leader": manifest.leader_url,
+        "seed": manifest.seed,
+        "started": manifest.started_at,
+        "finished": manifest.finished_at,
+        **{f"version of {name}": text for name, text in manifest.versions.items()},
+    }
+    for name, value in settings.items():
+        yield name, value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,225 @@
+"""The main chart: response time against the write quorum, with theory and residual."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import TYPE_CHECKING
+
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
+
+from orchestration.report import conditions, drawing
+from orchestration.report.drawing import BLUE, GREY, MANY_KS, PALE, VERMILLION
+from orchestration.report.numbers import decimals_for, fixed
+from orchestration.report.sentence import cost, headline_cell
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from orchestration.report.records import Run, TrialRow
+    from orchestration.report.summary import Cell, Summary
+
+SERIES = (("mean", BLUE, "o"), ("p99", VERMILLION, "s"))
+# Sampling noise of a mean lies within so many standard errors in 95% of sweeps.
+NORMAL_95 = 1.96
+# Past this ratio of the largest to the smallest typical value a linear axis hides the small ones.
+LOG_RATIO = 20.0
+
+
+def draw(run: Run, summary: Summary) -> Figure:
+    """Return the chart; where nothing may be quoted it says so instead of curves."""
+    with drawing.style():
+        figure = drawing.new_figure()
+        drawing.set_heading(
+            figure,
+            _title(summary),
+            "Response time of writes against the write quorum k. Dots: trials. Bars: 95% over "
+            "trials. Dashed: theory.",
+            conditions.footnote(run),
+        )
+        grid = figure.add_gridspec(
+            2, 1, height_ratios=(3.2, 1), left=0.085, right=0.86, top=0.83, bottom=0.235, hspace=0.2
+        )
+        main = figure.add_subplot(grid[0])
+        below = figure.add_subplot(grid[1], sharex=main)
+        _set_ks(below, summary)
+        _draw_response(main, summary.cells, run.rows)
+        _draw_residual(below, summary.cells)
+        main.tick_params(bottom=False, labelbottom=False)
+        main.spines["bottom"].set_visible(False)
+    return figure
+
+
+def _title(summary: Summary) -> str:
+    cell = headline_cell(summary.cells, summary.followers)
+    return cost(cell, "mean") if cell else "Nothing that may be quoted was measured"
+
+
+def _draw_response(axes: Axes, cells: Sequence[Cell], rows: Sequence[TrialRow]) -> None:
+    quotable = [cell for cell in cells if cell.is_quotable]
+    axes.set_ylabel("response time, ms")
+    _set_scale(axes, quotable)
+    ends = []
+    for name, colour, marker in SERIES:
+        shown = [cell for cell in quotable if getattr(cell.response_ms, name) is not None]
+        if not shown:
+            continue
+        _draw_theory(axes, shown, name, colour)
+        _draw_measured(axes, shown, name, colour, marker)
+        _draw_trials(axes, shown, rows, name, colour)
+        last = shown[-1]
+        ends.append((axes.get_xlim()[1], getattr(last.response_ms, name), name, colour))
+    for cell in cells:
+        if not cell.is_quotable:
+            _mark_unquoted(axes, cell)
+    drawing.label_line_ends(axes, ends, size=13)
+
+
+def _set_scale(axes: Axes, quotable: Sequence[Cell]) -> None:
+    """Choose limits that leave room for labels, and a log axis where p99 dwarfs every mean."""
+    means = [cell.response_ms.mean for cell in quotable if cell.response_ms.mean]
+    tops = [
+        high
+        for cell in quotable
+        for name, _, _ in SERIES
+        for high in (getattr(cell.response_ms, name), _high(cell, name))
+        if high
+    ]
+    top = max(tops, default=1.0)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+    if means and top > LOG_RATIO * max(means):
+        axes.set_yscale("log")
+        axes.set_ylim(min(means) / 3, top * 2)
+        return
+    # The strip below zero is for labels of values near zero.
+    axes.set_ylim(-0.1 * top, 1.12 * top)
+    axes.axhline(0, color=GREY, lw=0.8)
+    axes.yaxis.set_major_locator(_from_zero(top))
+
+
+def _from_zero(top: float) -> FixedLocator:
+    ticks = MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]).tick_values(0, top)
+    return FixedLocator([tick for tick in ticks if 0 <= tick <= 1.1 * top])
+
+
+def _high(cell: Cell, name: str) -> float | None:
+    interval = cell.response_ms.ci95.get(name)
+    return interval[1] if interval else None
+
+
+def _draw_theory(axes: Axes, cells: Sequence[Cell], name: str, colour: str) -> None:
+    points = [(cell.k, getattr(cell.theory_ms, name)) for cell in cells]
+    known = [(k, value) for k, value in points if value is not None]
+    if known:
+        axes.plot(*zip(*known, strict=True), ls=(0, (4, 3)), lw=1.6, color=colour, alpha=0.65)
+
+
+def _draw_measured(axes: Axes, cells: Sequence[Cell], name: str, colour: str, marker: str) -> None:
+    values = [getattr(cell.response_ms, name) for cell in cells]
+    decimals = [decimals_for([value]) for value in values]
+    for cell, value, digits in zip(cells, values, decimals, strict=True):
+        interval = cell.response_ms.ci95.get(name)
+        if interval:
+            axes.plot([cell.k] * 2, interval, color=colour, lw=2, solid_capstyle="butt")
+        axes.annotate(
+            fixed(value, digits),
+            (cell.k, max(value, interval[1]) if interval and name == "p99" else value),
+            xytext=(0, 8 if name == "p99" else -8),
+            textcoords="offset points",
+            ha="center",
+            va="bottom" if name == "p99" else "top",
+            color=colour,
+            size=11 if len(cells) <= MANY_KS else 8,
+            weight="bold" if name == "mean" else "normal",
+        )
+    ks = [cell.k for cell in cells]
+    axes.plot(ks, values, marker, ms=7, color=colour, mec="white", mew=1, zorder=4)
+
+
+def _draw_trials(
+    axes: Axes, cells: Sequence[Cell], rows: Sequence[TrialRow], name: str, colour: str
+) -> None:
+    """Draw each trial's value as a small dot right of its k, in the order of the blocks."""
+    for cell in cells:
+        values = [getattr(row.response_ms, name) for row in rows if row.k == cell.k]
+        offset = [0.1 + 0.16 * index / max(1, len(values) - 1) for index in range(len(values))]
+        axes.plot(
+            [cell.k + shift for shift in offset], values, ".", ms=5, color=colour, alpha=0.55, mew=0
+        )
+
+
+def _mark_unquoted(axes: Axes, cell: Cell) -> None:
+    axes.annotate(
+        f"{cell.stamp if cell.stamp != 'ok' else 'no acknowledged write'}: not quoted",
+        (cell.k, 0.08),
+        xycoords=("data", "axes fraction"),
+        rotation=90,
+        ha="center",
+        va="bottom",
+        size=11,
+        color=GREY,
+        style="italic",
+    )
+
+
+def _draw_residual(axes: Axes, cells: Sequence[Cell]) -> None:
+    """Draw measured minus theory of the mean, over the band that chance alone would fill."""
+    axes.set_ylabel("residual, ms")
+    axes.axhline(0, color=GREY, lw=0.8)
+    shown = [(cell, mean) for cell in cells if (mean := cell.residual_ms.mean) is not None]
+    digits = max(1, decimals_for(mean for _, mean in shown) - 1)
+    for cell, mean in shown:
+        half = NORMAL_95 * (cell.theory_mean_error_ms or 0.0)
+        axes.fill_between([cell.k - 0.3, cell.k + 0.3], -half, half, color=PALE, lw=0)
+        axes.plot([cell.k], [mean], "o", ms=6, color=BLUE, zorder=4)
+        interval = cell.residual_ms.ci95.get("mean")
+        if interval:
+            axes.plot([cell.k] * 2, interval, color=BLUE, lw=2, solid_capstyle="butt")
+        axes.annotate(
+            fixed(mean, digits, sign=True),
+            (cell.k, 1.0),
+            xycoords=("data", "axes fraction"),
+            ha="center",
+            va="center",
+            size=11 if len(cells) <= MANY_KS else 7,
+            color=BLUE,
+        )
+    axes.margins(y=0.25)
+    axes.yaxis.set_major_locator(MaxNLocator(3))
+    _explain_residual(axes, cells, shown=bool(shown))
+
+
+def _explain_residual(axes: Axes, cells: Sequence[Cell], *, shown: bool) -> None:
+    if shown:
+        axes.text(
+            1.03,
+            0.5,
+            "mean minus\ntheory: the\nsystem's cost.\nGrey: chance",
+            transform=axes.transAxes,
+            size=10,
+            color=GREY,
+            va="center",
+        )
+        return
+    why = [note for cell in cells for note in cell.notes if "heory" in note]
+    axes.text(
+        0.5,
+        0.5,
+        textwrap.fill(why[0] if why else "No residual: nothing may be quoted.", 70),
+        transform=axes.transAxes,
+        ha="center",
+        va="center",
+        color=GREY,
+        size=11,
+    )
+
+
+def _set_ks(axes: Axes, summary: Summary) -> None:
+    ks = sorted({cell.k for cell in summary.cells})
+    names = {summary.followers: "all", (summary.followers + 1) // 2: "majority", 0: "asynchronous"}
+    axes.set_xticks(ks, [f"{k}\n{names.get(k, '')}" if len(ks) <= MANY_KS else f"{k}" for k in ks])
+    axes.set_xlabel(f"write quorum k: acknowledgments waited for, of {summary.followers} followers")
+    if ks:
+        axes.set_xlim(ks[0] - 0.5, ks[-1] + 0.4)

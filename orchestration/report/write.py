@@ -1,0 +1,155 @@
+"""Writes all outputs of a run: the one way from a run's folder to what a person reads.
+
+Every file is replaced as a whole, so that a reader, or a report that is interrupted, never leaves
+half a file behind.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from orchestration.analysis import histograms
+from orchestration.report.records import ParityStatus, ReplicaParity, Run, read_run
+from orchestration.report.summary import PARITIES, Summary, summarise, to_json
+
+if TYPE_CHECKING:
+    from hdrh.histogram import HdrHistogram
+
+CHART_NAME = "quorum_vs_latency"
+SPECTRUM_NAME = "percentile_spectrum"
+LATEST_NAME = "latest"
+
+
+def write_report(run_dir: Path, root: Path | None = None) -> Summary:
+    """Draw a run from its ``manifest.json`` and ``cells.jsonl``, and return its summary.
+
+    Args:
+        run_dir: Receives ``summary.json``, charts, ``*.hgrm``, ``report.html``, ``report.md``.
+        root: Receives ``quorum_vs_latency.png``, ``perf_summary.json`` and ``latest``; None
+            leaves them alone.
+
+    Raises:
+        UnreadableRunError: The folder holds no run; nothing has been written.
+    """
+    run = read_run(run_dir)
+    summary = summarise(run)
+    files = _files(run, summary)
+    for name, content in files.items():
+        replace_file(run_dir / name, content)
+    # What an earlier drawing, of fewer trials, could still quote.
+    for stale in run_dir.glob("response_k*.hgrm"):
+        if stale.name not in files:
+            stale.unlink()
+    if root is not None:
+        replace_file(root / f"{CHART_NAME}.png", (run_dir / f"{CHART_NAME}.png").read_bytes())
+        replace_file(root / "perf_summary.json", _pretty(perf_summary(run, summary)))
+        point_latest(root, run_dir)
+    return summary
+
+
+def _files(run: Run, summary: Summary) -> dict[str, bytes]:
+    """Return the content of each file of the run's folder by its name."""
+    # matplotlib takes half a second to import, which only those who draw should pay.
+    from orchestration.report import (  # noqa: PLC0415
+        drawing,
+        html,
+        markdown,
+        quorum_chart,
+        spectrum_chart,
+    )
+
+    files = {"summary.json": to_json(summary)}
+    figures = {
+        CHART_NAME: quorum_chart.draw(run, summary),
+        SPECTRUM_NAME: spectrum_chart.draw(run, summary),
+    }
+    for name, figure in figures.items():
+        files[f"{name}.png"] = drawing.to_png(figure)
+        files[f"{name}.svg"] = drawing.to_svg(figure)
+    for cell in summary.cells:
+        if cell.is_quotable:
+            histogram = spectrum_chart.response_histogram(run.rows, cell.k)
+            files[f"response_k{cell.k}.hgrm"] = to_hgrm(histogram)
+    charts = [files[f"{name}.svg"].decode() for name in figures]
+    files["report.html"] = html.render(run, summary, charts).encode()
+    files["report.md"] = markdown.render(run, summary, list(figures)).encode()
+    return files
+
+
+def to_hgrm(histogram: HdrHistogram) -> bytes:
+    """Return HdrHistogram's percentile distribution in ms, as its plotter reads it."""
+    buffer = io.BytesIO()
+    histogram.output_percentile_distribution(buffer, histograms.NS_PER_MS)
+    # hdrh 0.10 scales every figure but the standard deviation.
+    deviation_ms = b"%12.3f" % (histogram.get_stddev() / histograms.NS_PER_MS)
+    return re.sub(rb"(StdDeviation +=) +[\d.]+", rb"\1 " + deviation_ms, buffer.getvalue())
+
+
+def perf_summary(run: Run, summary: Summary) -> dict[str, Any]:
+    """Return ``perf_summary.json`` of the original workload; a mean not to be quoted is null."""
+    return {
+        "leader_url": run.manifest.leader_url,
+        "results": [
+            {"quorum": cell.k, "avg_latency_ms": cell.response_ms.mean} for cell in summary.cells
+        ],
+        "parity": [msgspec.to_builtins(replica) for replica in _worst_parity(run)],
+        "plot": f"{CHART_NAME}.png",
+    }
+
+
+def _worst_parity(run: Run) -> list[ReplicaParity]:
+    """Return each replica's worst comparison of all trials."""
+
+    def badness(status: ParityStatus) -> int:
+        return PARITIES.index(status)
+
+    worst: dict[str, ReplicaParity] = {}
+    for replica in (replica for row in run.rows for replica in row.parity.replicas):
+        known = worst.get(replica.url)
+        if known is None or badness(replica.status) > badness(known.status):
+            worst[replica.url] = replica
+    return list(worst.values())
+
+
+def _pretty(value: Any) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file as a whole, in place of the one that is there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        # mkstemp lets only the owner read; a report is as public as the folder that it is in.
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def point_latest(root: Path, run_dir: Path) -> None:
+    """Make ``root/latest`` the run: a relative link, or a copy where links are refused."""
+    latest = root / LATEST_NAME
+    temporary = root / f".{LATEST_NAME}.{os.getpid()}"
+    try:
+        target = os.path.relpath(run_dir.resolve(), root.resolve())
+        temporary.symlink_to(target, target_is_directory=True)
+    except (OSError, NotImplementedError):
+        shutil.copytree(run_dir, temporary)
+    # A link replaces a link at once; a folder that an earlier copy left has to go first.
+    if latest.is_dir() and not latest.is_symlink():
+        shutil.rmtree(latest)
+    elif not temporary.is_symlink():
+        latest.unlink(missing_ok=True)
+    temporary.replace(latest)
