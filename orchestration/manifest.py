@@ -80,7 +80,7 @@ def start_manifest(
         "engine": scenario.engine,
         "followers": scenario.followers,
         "ack": "memory",
-        "leader_url": None,
+        "leader_url": "",
         "versions": versions(),
         "machine": machine(),
         "started_at": timestamp(now),

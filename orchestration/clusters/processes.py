@@ -3,8 +3,8 @@
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,6 +72,28 @@ def stop(marks: Sequence[ProcessMark]) -> int:
         _ask(process.kill)
     _wait(remaining, KILL_TIMEOUT_S)
     return len(running)
+
+
+@contextmanager
+def no_child_left() -> Iterator[None]:
+    """Ends every process that was started inside and still runs at the end.
+
+    For the moment between a process's start and the noting of its pid, in which a stop signal
+    may arrive.
+    """
+    before = set(_children())
+    try:
+        yield
+    finally:
+        stop([child for child in _children() if child not in before])
+
+
+def _children() -> list[ProcessMark]:
+    found: list[ProcessMark] = []
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            found.append(ProcessMark(pid=child.pid, create_time=child.create_time()))
+    return found
 
 
 def tail(log_path: Path) -> str:

@@ -1,0 +1,129 @@
+"""A trial's row in ``cells.jsonl``."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hdrh.histogram import HdrHistogram
+
+from orchestration.audit import Evidence, audit
+from orchestration.load.results import OperationResult, TrialResult, new_histogram
+from orchestration.parity import Parity
+from orchestration.scenario import Cell, Scenario
+
+NS_PER_MS = 1_000_000
+
+
+def cell_row(
+    scenario: Scenario,
+    cell: Cell,
+    result: TrialResult,
+    parity: Parity,
+    *,
+    delay_ms: tuple[float, float],
+    delay_model: str,
+    started_at: str,
+) -> dict[str, Any]:
+    """Everything that a report needs of one trial, as JSON values.
+
+    The blocks ``response_ms``, ``service_ms`` and ``send_delay_ms`` are of the writes; counts and
+    rates are of all operations.
+    """
+    samples = sum(operation.ok for operation in result.operations.values())
+    writes = result.operations.get("write")
+    blocks = {
+        f"{name}_ms": figures_ms(writes.histograms[name]) if writes else dict.fromkeys(FIGURES)
+        for name in ("response", "service", "send_delay")
+    }
+    stamp, reason = audit(_evidence(result, parity, samples, blocks["response_ms"]["p50"]))
+    return {
+        "scenario": scenario.workload,
+        "engine": scenario.engine,
+        "block": cell.block,
+        "k": cell.k,
+        "rate": scenario.rate_per_s,
+        "users": scenario.users,
+        "seed": cell.seed,
+        "warmup_s": scenario.warmup_s,
+        "duration_s": scenario.duration_s or 0.0,
+        "delay_ms": list(delay_ms),
+        "delay_model": delay_model,
+        "followers": scenario.followers,
+        "started_at": started_at,
+        "offered": result.offered,
+        "dropped": result.dropped,
+        "unfinished": result.unfinished,
+        "samples": samples,
+        "errors": _merged_errors(result.operations),
+        "measured_s": result.measured_s,
+        "offered_rate": result.offered_rate_per_s,
+        "achieved_rate": result.ok_rate_per_s,
+        "generator_cpu_share": result.generator_cpu_share,
+        **blocks,
+        "operations": {name: part.to_json() for name, part in result.operations.items()},
+        "parity": parity.as_dict(),
+        "stamp": stamp,
+        "reason": reason,
+    }
+
+
+FIGURES = ("mean", "p50", "p95", "p99", "max")
+
+
+def figures_ms(histogram: HdrHistogram) -> dict[str, float | None]:
+    """Mean, percentiles and maximum in milliseconds; None for each without samples."""
+    if histogram.get_total_count() == 0:
+        return dict.fromkeys(FIGURES)
+    percentiles = {p: histogram.get_value_at_percentile(p) for p in (50, 95, 99)}
+    return {
+        "mean": histogram.get_mean_value() / NS_PER_MS,
+        **{f"p{p}": value / NS_PER_MS for p, value in percentiles.items()},
+        "max": histogram.get_max_value() / NS_PER_MS,
+    }
+
+
+def empty_result() -> TrialResult:
+    """The result of a trial whose load process left none."""
+    return TrialResult(
+        operations={},
+        offered=0,
+        dropped=0,
+        unfinished=0,
+        measured_s=0.0,
+        generator_cpu_share=0.0,
+        ended_early=True,
+    )
+
+
+def append_row(path: Path, row: Mapping[str, Any]) -> None:
+    """Append ``row``; it is in the file when this returns."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row, allow_nan=False) + "\n")
+
+
+def _evidence(
+    result: TrialResult, parity: Parity, samples: int, response_p50_ms: float | None
+) -> Evidence:
+    lateness = new_histogram()
+    for operation in result.operations.values():
+        lateness.add(operation.histograms["send_delay"])
+    return Evidence(
+        offered=result.offered,
+        completed=result.completed,
+        dropped=result.dropped,
+        samples=samples,
+        send_delay_p99_ms=figures_ms(lateness)["p99"],
+        response_p50_ms=response_p50_ms,
+        generator_cpu_share=result.generator_cpu_share,
+        has_ended_early=result.ended_early,
+        parity=parity.status,
+    )
+
+
+def _merged_errors(operations: Mapping[str, OperationResult]) -> dict[str, int]:
+    merged: dict[str, int] = {}
+    for operation in operations.values():
+        for code, count in operation.errors.items():
+            merged[code] = merged.get(code, 0) + count
+    return merged

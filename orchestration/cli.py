@@ -1,0 +1,249 @@
+"""The command line: reads options, hands them on, maps errors to exit codes.
+
+Progress and logs go to stderr, data to stdout. Exit codes: 0 valid, 1 violated, 2 unknown or not
+possible, 64 usage, 130 Ctrl-C, 143 SIGTERM.
+"""
+# ruff: noqa: PLC0415 - a command imports what it needs when it runs: httpx, scipy and matplotlib
+# would make even --help wait for a second.
+
+import os
+import secrets
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from orchestration import limits
+from orchestration.errors import QuorumeterError, UsageError
+from orchestration.interrupt import Interrupted
+from orchestration.request import SweepRequest, with_environment
+
+INTRODUCTION = """\
+Quorumeter measures what a write quorum costs and what it buys, on its own replicated store.
+
+Try first:
+  quorumeter sweep           start a cluster, measure every write quorum, draw a report
+  quorumeter up              start a cluster and keep it; quorumeter down ends it
+  quorumeter sweep --help    what can be chosen
+"""
+
+
+class Parsed(click.ParamType[Any]):
+    """An option's value, read by one of `limits`' parsers, which name the option in errors."""
+
+    def __init__(self, metavar: str, parse: Callable[[str, str], Any]) -> None:
+        self.name = metavar
+        self._parse = parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The parsed value."""
+        del ctx
+        option = param.opts[0] if param is not None else self.name
+        return self._parse(value, option) if isinstance(value, str) else value
+
+
+def _url(text: str, name: str) -> str:
+    if not text.startswith(("http://", "https://")):
+        raise limits.bad(name, text, "the leader's URL, such as http://127.0.0.1:8000")
+    return text.rstrip("/")
+
+
+DELAY = Parsed("MS:MS", limits.parse_delay_ms)
+URL = Parsed("URL", _url)
+FOLLOWERS = Parsed("N", limits.FOLLOWERS.parse)
+attach_option = click.option("--attach", "attach_url", type=URL, help="Leader of a cluster.")
+json_option = click.option("--json", "is_json", is_flag=True, help="Print JSON.")
+engine_option = click.option(
+    "--engine",
+    type=click.Choice(["local", "compose"]),
+    help="Where the nodes run: processes (default), or Docker Compose.",
+)
+
+
+@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="quorumeter", prog_name="quorumeter")
+@click.pass_context
+def cli(ctx: click.Context) -> None:
+    """Measure what a write quorum costs and what it buys."""
+    if ctx.invoked_subcommand is None:
+        click.echo(INTRODUCTION, nl=False)
+
+
+@cli.command()
+@engine_option
+@click.option("--followers", type=FOLLOWERS, help="Number of followers (5).")
+@click.option("--delay", "delay_ms", type=DELAY, help="Link delays in ms (0:100).")
+@click.option("--k", "quorum", type=Parsed("K", limits.FOLLOWERS.parse), help="Write quorum.")
+@click.option(
+    "--port",
+    type=Parsed("PORT", limits.PORT.parse),
+    help="The leader's port; followers take the next ones (free ports).",
+)
+@json_option
+def up(
+    engine: str | None,
+    followers: int | None,
+    delay_ms: tuple[float, float] | None,
+    quorum: int | None,
+    port: int | None,
+    *,
+    is_json: bool,
+) -> int:
+    """Start a cluster and keep it running; `down` ends it."""
+    from orchestration import commands
+
+    return commands.up(
+        engine=engine or "local",
+        followers=followers,
+        delay_ms=delay_ms,
+        quorum=quorum,
+        port=port,
+        is_json=is_json,
+    )
+
+
+@cli.command()
+def down() -> int:
+    """End exactly what `up` started."""
+    from orchestration import commands
+
+    return commands.down()
+
+
+@cli.command()
+@attach_option
+@json_option
+def status(attach_url: str | None, *, is_json: bool) -> int:
+    """Show a cluster's nodes: roles, epochs, positions, write quorum, delays."""
+    from orchestration import commands
+
+    return commands.status(attach_url, is_json=is_json)
+
+
+@cli.command()
+@attach_option
+@json_option
+def parity(attach_url: str | None, *, is_json: bool) -> int:
+    """Compare what the replicas of a cluster hold; exit code 1 if they differ."""
+    from orchestration import commands
+
+    return commands.parity(attach_url, is_json=is_json)
+
+
+@cli.command()
+@click.argument("run_dir", type=click.Path(path_type=Path))
+@json_option
+def report(run_dir: Path, *, is_json: bool) -> int:
+    """Draw a run again from its files."""
+    from orchestration import commands
+
+    return commands.report(run_dir, is_json=is_json)
+
+
+@cli.command()
+@attach_option
+@click.option("--followers", type=FOLLOWERS, help="Number of followers (5).")
+@click.option("--delay", "delay_ms", type=DELAY, help="Link delays in ms (0:100).")
+@click.option(
+    "--web-port", type=Parsed("PORT", limits.PORT.parse), help="Locust's port (a free one)."
+)
+def web(
+    attach_url: str | None,
+    followers: int | None,
+    delay_ms: tuple[float, float] | None,
+    web_port: int | None,
+) -> int:
+    """Serve Locust's web UI with a cluster to load, until Ctrl-C."""
+    from orchestration.web import serve
+
+    if attach_url is not None and followers is not None:
+        raise UsageError("--followers cannot be chosen with --attach: it has those it has.")
+    return serve(attach_url, followers=followers, delay_ms=delay_ms, web_port=web_port)
+
+
+@cli.command()
+@click.option(
+    "--workload",
+    type=click.Choice(["writes", "mixed", "seed"]),
+    default="writes",
+    show_default=True,
+    help="What drives the store; seed is the original: 100 writes, 10 at a time, 10 keys.",
+)
+@click.option("--k", "quorums", metavar="LIST", help="Write quorums: 0-5, 1,3 or 0-2,5 (0-n).")
+@click.option("--trials", type=Parsed("N", limits.TRIALS.parse), help="Trials per k (3).")
+@click.option(
+    "--warmup", "warmup_s", type=Parsed("TIME", limits.WARMUP.parse), help="Discarded (1s)."
+)
+@click.option(
+    "--duration", "duration_s", type=Parsed("TIME", limits.DURATION.parse), help="Measured (4s)."
+)
+@click.option(
+    "--rate",
+    "rate_per_s",
+    type=Parsed("PER_S", limits.RATE.parse),
+    help="Open loop: requests per second (100).",
+)
+@click.option(
+    "--users", type=Parsed("N", limits.USERS.parse), help="Closed loop: clients, back to back."
+)
+@click.option("--followers", type=FOLLOWERS, help="Number of followers (5).")
+@click.option("--delay", "delay_ms", type=DELAY, help="Link delays in ms (0:100).")
+@engine_option
+@click.option(
+    "--attach",
+    "attach_url",
+    type=URL,
+    help="Use the cluster of this leader; its k, and delays that --delay changed, are restored.",
+)
+@click.option(
+    "--out", type=click.Path(file_okay=False, path_type=Path), help="Root of outputs (reports)."
+)
+@click.option(
+    "--seed", type=Parsed("N", limits.SEED.parse), help="Of order, arrivals, keys, delays."
+)
+@click.option("--strict", "is_strict", is_flag=True, help="Exit with 2 if any cell is not ok.")
+@click.option("--dry-run", "is_dry_run", is_flag=True, help="Print the plan and its duration.")
+@click.option("--quiet", "is_quiet", is_flag=True, help="No progress on stderr.")
+@json_option
+def sweep(
+    *, is_strict: bool, is_dry_run: bool, is_quiet: bool, is_json: bool, **options: Any
+) -> int:
+    """Measure a workload at every write quorum, and report.
+
+    Values in parentheses are the defaults.
+    """
+    request = with_environment(SweepRequest(**options), os.environ)
+    from orchestration import commands
+    from orchestration.conduct import Manners
+
+    manners = Manners(is_quiet=is_quiet, is_json=is_json, is_strict=is_strict)
+    fresh_seed = secrets.randbelow(limits.SEED.high + 1)
+    if is_dry_run:
+        return commands.dry_run(request, fresh_seed=fresh_seed, is_json=is_json)
+    return commands.sweep(request, manners, fresh_seed=fresh_seed)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command line; the exit code. Errors are told on stderr, in one sentence."""
+    try:
+        code = cli.main(list(arguments), prog_name="quorumeter", standalone_mode=False)
+    except click.ClickException as problem:
+        return _tell(problem.format_message(), UsageError.exit_code)
+    except QuorumeterError as problem:
+        return _tell(str(problem), problem.exit_code)
+    except Interrupted as interrupt:
+        return _tell(f"{interrupt}", interrupt.exit_code)
+    except click.Abort:  # click's name for a KeyboardInterrupt
+        return 130
+    except BrokenPipeError:
+        # The reader of stdout went away (head, less); the interpreter must not write there again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    return code if isinstance(code, int) else 0
+
+
+def _tell(message: str, exit_code: int) -> int:
+    click.echo(f"quorumeter: {message}", err=True)
+    return exit_code

@@ -1,0 +1,148 @@
+"""From what a user asked for to a scenario: defaults, and the original workload's variables; pure.
+
+An option that was given wins over an environment variable, and that over a default.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+from orchestration import limits
+from orchestration.errors import UsageError
+from orchestration.scenario import Engine, Scenario, Workload
+
+T = TypeVar("T")
+
+DEFAULT_FOLLOWERS = 5
+DEFAULT_DELAY_MS = (0.0, 100.0)
+DEFAULT_RATE_PER_S = 100.0
+DEFAULT_OUT = Path("reports")
+_TRUE, _FALSE = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepRequest:
+    """The options of ``sweep``; None where the user gave none.
+
+    ``quorums`` is still text, since its range depends on the number of followers;
+    ``quorums_name`` is the option or variable it came from.
+    """
+
+    workload: Workload = "writes"
+    quorums: str | None = None
+    quorums_name: str = "--k"
+    trials: int | None = None
+    warmup_s: float | None = None
+    duration_s: float | None = None
+    rate_per_s: float | None = None
+    users: int | None = None
+    followers: int | None = None
+    delay_ms: tuple[float, float] | None = None
+    engine: Engine | None = None
+    attach_url: str | None = None
+    reached_urls: tuple[str, ...] = ()
+    total_writes: int | None = None
+    keys: int | None = None
+    out: Path | None = None
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        """Raise UsageError for options that exclude each other."""
+        if self.attach_url is not None and self.engine is not None:
+            raise UsageError(
+                "--attach uses a cluster that runs already and --engine starts one: give one."
+            )
+        if self.attach_url is not None and self.followers is not None:
+            raise UsageError(
+                "--followers cannot be chosen with --attach: the cluster has those it has."
+            )
+        if self.rate_per_s is not None and self.workload == "seed":
+            raise UsageError(
+                "--rate is an open loop, and --workload seed a closed one: give --users instead."
+            )
+        if self.rate_per_s is not None and self.users is not None:
+            raise UsageError(
+                "--rate is an open loop and --users a closed one: give one of the two."
+            )
+
+    @property
+    def where(self) -> Engine:
+        """The engine, with its default."""
+        return "attached" if self.attach_url is not None else self.engine or "local"
+
+
+def with_environment(request: SweepRequest, environment: Mapping[str, str]) -> SweepRequest:
+    """The request, completed by the original workload's variables if it is that workload.
+
+    SPAWN_CLUSTER (false: use the cluster of LEADER_URL, whose followers FOLLOWER_URLS names),
+    QUORUM_VALUES, TOTAL_WRITES, WRITE_CONCURRENCY, KEY_COUNT, REPORT_DIR.
+    """
+    if request.workload != "seed":
+        return request
+    found = {name: text.strip() for name, text in environment.items() if text.strip()}
+    request = _attach(request, found)
+    if request.quorums is None and "QUORUM_VALUES" in found:
+        request = replace(request, quorums=found["QUORUM_VALUES"], quorums_name="QUORUM_VALUES")
+    if request.users is None:
+        text = found.get("WRITE_CONCURRENCY", "10")
+        request = replace(request, users=limits.USERS.parse(text, "WRITE_CONCURRENCY"))
+    total_writes = limits.TOTAL_WRITES.parse(found.get("TOTAL_WRITES", "100"), "TOTAL_WRITES")
+    keys = limits.KEYS.parse(found.get("KEY_COUNT", "10"), "KEY_COUNT")
+    out = Path(found["REPORT_DIR"]) if "REPORT_DIR" in found else None
+    return replace(request, total_writes=total_writes, keys=keys, out=request.out or out)
+
+
+def to_scenario(request: SweepRequest, *, followers: int, fresh_seed: int) -> Scenario:
+    """The scenario of a request on a cluster of ``followers``.
+
+    Args:
+        request: what was asked for, the environment included.
+        followers: n of the cluster that will be used.
+        fresh_seed: taken if the user gave none.
+    """
+    is_seed = request.workload == "seed"
+    least = min(1, followers) if is_seed else 0
+    rate_per_s = request.rate_per_s
+    if rate_per_s is None and request.users is None:
+        rate_per_s = DEFAULT_RATE_PER_S
+    delay_ms = request.delay_ms
+    if delay_ms is None and request.where != "attached":
+        delay_ms = (0.0, 1_000.0) if is_seed else DEFAULT_DELAY_MS
+    return Scenario(
+        workload=request.workload,
+        engine=request.where,
+        followers=followers,
+        quorums=limits.parse_quorums(
+            request.quorums or f"{least}-{followers}", request.quorums_name, followers
+        ),
+        trials=_or(request.trials, 1 if is_seed else 3),
+        warmup_s=_or(request.warmup_s, 0.0 if is_seed else 1.0),
+        duration_s=request.duration_s if is_seed else _or(request.duration_s, 4.0),
+        rate_per_s=rate_per_s,
+        users=request.users,
+        total_writes=request.total_writes,
+        keys=request.keys,
+        delay_ms=delay_ms,
+        seed=_or(request.seed, fresh_seed),
+    )
+
+
+def _attach(request: SweepRequest, found: Mapping[str, str]) -> SweepRequest:
+    if request.attach_url is not None or request.engine is not None:
+        return request
+    spawn = found.get("SPAWN_CLUSTER", "true").lower()
+    if spawn not in _TRUE | _FALSE:
+        raise limits.bad("SPAWN_CLUSTER", found["SPAWN_CLUSTER"], "true or false")
+    if spawn in _TRUE:
+        return request
+    urls = [url.strip() for url in found.get("FOLLOWER_URLS", "").split(",")]
+    return replace(
+        request,
+        attach_url=found.get("LEADER_URL", "http://127.0.0.1:8000"),
+        reached_urls=tuple(url for url in urls if url),
+    )
+
+
+def _or(value: T | None, default: T) -> T:
+    return default if value is None else value

@@ -1,0 +1,178 @@
+"""Measures every cell of a scenario on one cluster, and writes down each as it ends."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from orchestration.cells import append_row, cell_row, empty_result
+from orchestration.clusters.base import Cluster
+from orchestration.control import Control
+from orchestration.errors import ClusterError, QuorumeterError
+from orchestration.interrupt import Interrupted
+from orchestration.load.results import TimelineRow, TrialResult
+from orchestration.loadgen import LoadgenError
+from orchestration.manifest import RunFolder, Status, timestamp, write_manifest
+from orchestration.parity import check_parity
+from orchestration.progress import Progress
+from orchestration.scenario import Cell, Scenario, plan
+
+# Drives the load of a cell against the leader at a URL, leaves its files in a folder, hands on
+# each second's row, and returns what was measured; LoadgenError if nothing could be.
+TrialRunner = Callable[[Cell, str, Path, Callable[[TimelineRow], None]], TrialResult]
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a sweep ended.
+
+    Attributes:
+        status: complete, interrupted, or failed.
+        trials_done: rows in ``cells.jsonl``.
+        exit_code: that of the command, or None if the verdict decides.
+        message: one sentence for the user, or empty.
+    """
+
+    status: Status
+    trials_done: int
+    exit_code: int | None = None
+    message: str = ""
+
+
+class Sweep:
+    """One sweep, from its cluster's start to its end.
+
+    Args:
+        scenario: what to measure.
+        cluster: where; started and stopped here.
+        run: where to write.
+        manifest: what is known of the run so far; completed here.
+        run_trial: the load generator.
+        control: the client for control calls.
+        progress: is told what happens.
+        held: holds back a stop signal while the cluster is stopped.
+        now: time of day.
+    """
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        cluster: Cluster,
+        run: RunFolder,
+        manifest: dict[str, Any],
+        *,
+        run_trial: TrialRunner,
+        control: Control,
+        progress: Progress,
+        held: Callable[[], AbstractContextManager[None]] = nullcontext,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._scenario = scenario
+        self._cluster = cluster
+        self._run = run
+        self._manifest = manifest
+        self._run_trial = run_trial
+        self._control = control
+        self._progress = progress
+        self._held = held
+        self._now = now
+        self._trials_done = 0
+        self._delay_ms = scenario.delay_ms or (0.0, 0.0)
+        self._delay_model = "independent"
+
+    def execute(self) -> Ending:
+        """Run all cells; whatever happens, the cluster is stopped and the manifest is final."""
+        write_manifest(self._run, self._manifest)
+        ending = Ending(status="failed", trials_done=0, exit_code=2)
+        try:
+            ending = self._measure()
+        except Interrupted as interrupt:
+            with self._held():
+                self._cluster.stop()  # again, in case the signal came just before the first
+            ending = Ending(
+                "interrupted", self._trials_done, interrupt.exit_code, f"Interrupted: {interrupt}."
+            )
+        except QuorumeterError as problem:
+            ending = Ending("failed", self._trials_done, problem.exit_code, str(problem))
+        finally:
+            with self._held():
+                self._finish_manifest(ending)
+        return ending
+
+    def _measure(self) -> Ending:
+        try:
+            self._progress.say(f"Starting the cluster ({self._scenario.engine}).")
+            self._cluster.start()
+            self._note_cluster()
+            self._run_cells()
+        finally:
+            with self._held():
+                self._cluster.stop()
+        return Ending("complete", self._trials_done)
+
+    def _run_cells(self) -> None:
+        cells = plan(self._scenario)
+        with self._progress.running(len(cells)):
+            for index, cell in enumerate(cells):
+                self._progress.trial_started(cell, index)
+                row = self._run_cell(cell)
+                append_row(self._run.path / "cells.jsonl", row)
+                self._trials_done += 1
+                self._progress.trial_ended(cell, row)
+                self._check_leader()
+
+    def _run_cell(self, cell: Cell) -> dict[str, Any]:
+        leader_url = self._cluster.leader_url
+        self._control.set_quorum(leader_url, cell.k)
+        started_at = timestamp(self._now())
+        folder = self._run.trial(cell)
+        failure = ""
+        try:
+            result = self._run_trial(cell, leader_url, folder, self._progress.row)
+        except LoadgenError as error:
+            self._progress.say(str(error))
+            result, failure = empty_result(), str(error).splitlines()[0]
+        self._progress.comparing()
+        parity = check_parity(
+            self._control,
+            leader_url,
+            self._cluster.follower_urls,
+            longest_delay_ms=self._delay_ms[1],
+        )
+        row = cell_row(
+            self._scenario,
+            cell,
+            result,
+            parity,
+            delay_ms=self._delay_ms,
+            delay_model=self._delay_model,
+            started_at=started_at,
+        )
+        return row | {"reason": failure} if failure else row
+
+    def _check_leader(self) -> None:
+        try:
+            self._control.health(self._cluster.leader_url)
+        except ClusterError as problem:
+            raise ClusterError(
+                f"The leader is gone, so the sweep ends here ({problem}); "
+                f"its log may say why: {self._run.node_logs}"
+            ) from problem
+
+    def _note_cluster(self) -> None:
+        delays = self._control.delays(self._cluster.leader_url)
+        self._delay_ms = (delays.min_delay_ms, delays.max_delay_ms)
+        self._delay_model = delays.delay_model
+        self._manifest["leader_url"] = self._cluster.leader_url
+        self._manifest["follower_urls"] = list(self._cluster.follower_urls.values())
+        self._manifest["delay_ms"] = list(self._delay_ms)
+        self._manifest["delay_model"] = self._delay_model
+        write_manifest(self._run, self._manifest)
+
+    def _finish_manifest(self, ending: Ending) -> None:
+        self._manifest["status"] = ending.status
+        self._manifest["finished_at"] = timestamp(self._now())
+        self._manifest["message"] = ending.message
+        write_manifest(self._run, self._manifest)
