@@ -1,0 +1,32 @@
+# One node of the store. The same image is a leader or a follower; the environment decides.
+FROM python:3.12-slim
+
+ENV PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PIP_NO_CACHE_DIR=1 \
+    PIP_DISABLE_PIP_VERSION_CHECK=1 \
+    PIP_ROOT_USER_ACTION=ignore
+
+RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin quorumeter
+
+# The dependencies change rarely and the code often: two layers. The build tool is part of
+# neither; pip fetches it for the one step that needs it.
+WORKDIR /opt/quorumeter
+COPY requirements/node.txt requirements/node.txt
+RUN pip install --require-hashes -r requirements/node.txt
+
+COPY pyproject.toml README.md ./
+COPY kv_app kv_app
+COPY orchestration orchestration
+COPY locustfiles locustfiles
+RUN pip install --no-deps .
+
+USER 10001
+WORKDIR /
+ENV HOST=0.0.0.0 PORT=8000
+EXPOSE 8000
+
+HEALTHCHECK --interval=5s --timeout=3s --start-period=10s --retries=3 \
+    CMD ["python", "-c", "import os, urllib.request as r; r.urlopen(f\"http://127.0.0.1:{os.environ['PORT']}/health\", timeout=2)"]
+
+CMD ["python", "-m", "kv_app"]
