@@ -12,11 +12,10 @@ import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import gevent
 from flask import jsonify, request
-from locust.exception import StopTest
 from locust.runners import MasterRunner, WorkerRunner
 
 from orchestration.load.drivers import DriverError
@@ -34,6 +33,10 @@ if TYPE_CHECKING:
 
 USAGE_EXIT_CODE = 2
 _FINISHED_MESSAGE = "load_finished"
+# What can keep a run from starting; each has a sentence for the user.
+_REFUSALS = (ValueError, OSError, DriverError)
+# In place of the number of processes: tells the workers that the master refused to start.
+_REFUSED = 0
 
 logger = logging.getLogger(__name__)
 
@@ -62,13 +65,9 @@ def install(events: Events, scenario_base: type[User]) -> None:
     events.quitting.add_listener(_on_test_stop)
 
 
-def current_run(environment: Environment) -> Run:
-    """The run that the environment is in."""
-    run = _state(environment).run
-    if run is None:
-        msg = "no load is running: users start only after test_start"
-        raise RuntimeError(msg)
-    return run
+def current_run(environment: Environment) -> Run | None:
+    """The run that the environment is in; None where a start was refused."""
+    return _state(environment).run
 
 
 def _state(environment: Environment) -> _State:
@@ -99,51 +98,46 @@ def _check_form(environment: Environment) -> Any:
     if request.method != "POST" or not request.path.endswith("/swarm"):
         return None
     try:
-        _checked_plan(
-            {**vars(environment.parsed_options or object()), **request.form.to_dict()},
-            request.form.get("host") or environment.host,
-        )
-    except ValueError as error:
-        return jsonify({"success": False, "message": str(error), "host": environment.host})
+        values = {**vars(environment.parsed_options or object()), **request.form.to_dict()}
+        _prepare_store(*_checked_plan(values, request.form.get("host") or environment.host))
+    except _REFUSALS as error:
+        return jsonify({"success": False, "message": _reason(error), "host": environment.host})
     return None
 
 
-def _checked_plan(values: dict[str, Any], host: str | None) -> LoadPlan:
+def _checked_plan(values: dict[str, Any], host: str | None) -> tuple[LoadPlan, str]:
     if not host:
         msg = "No store to load: give its leader's address, --host http://127.0.0.1:8000"
         raise ValueError(msg)
     HttpKvDriver(host)
-    return plan_from(values)
+    return plan_from(values), host
 
 
 def _on_test_start(environment: Environment, **_: object) -> None:
-    state, runner, options = _state(environment), environment.runner, environment.parsed_options
+    state, runner = _state(environment), environment.runner
+    options: Any = environment.parsed_options
     state.finished.clear()
+    if isinstance(runner, MasterRunner):
+        # Locust sends its options along with the order to start; so until all is well:
+        options.load_processes = _REFUSED
     try:
-        plan = _checked_plan(vars(options), environment.host)
-        if isinstance(runner, MasterRunner):
-            _prepare_workers(runner, options)
+        plan, host = _checked_plan(vars(options), environment.host)
         if not isinstance(runner, WorkerRunner):
-            _set_write_quorum(plan, str(environment.host))
-        if not isinstance(runner, MasterRunner):
+            _prepare_store(plan, host)
+        if isinstance(runner, MasterRunner):
+            options.load_processes = _checked_processes(runner)
+        elif getattr(options, "load_processes", 1) != _REFUSED:
             state.run = _new_run(environment, plan)
-    except (ValueError, OSError) as error:
-        _refuse(environment, str(error))
-    except DriverError as error:
-        _refuse(
-            environment,
-            f"{environment.host} cannot be used: {error.code} {error.detail}".rstrip()
-            + ". Is the leader running there?",
-        )
+    except _REFUSALS as error:
+        _refuse(environment, _reason(error))
 
 
-def _prepare_workers(runner: MasterRunner, options: Any) -> None:
+def _checked_processes(runner: MasterRunner) -> int:
     processes = runner.worker_count
     if runner.target_user_count < processes:
         msg = f"{processes} load processes need at least {processes} users (--users), one each"
         raise ValueError(msg)
-    # Locust sends its options along with the order to start.
-    options.load_processes = processes
+    return processes
 
 
 def _new_run(environment: Environment, plan: LoadPlan) -> Run:
@@ -163,13 +157,22 @@ def _new_run(environment: Environment, plan: LoadPlan) -> Run:
     )
 
 
-def _set_write_quorum(plan: LoadPlan, url: str) -> None:
-    if plan.write_quorum is None:
-        return
+def _prepare_store(plan: LoadPlan, url: str) -> None:
+    """Checks that a leader answers at `url`, and sets its write quorum if the plan says so."""
     leader = HttpKvDriver(url, token=_token())
-    leader.post_json("/admin/quorum", {"write_quorum": plan.write_quorum})
-    leader.close()
-    logger.info("Set the write quorum of %s to %d", url, plan.write_quorum)
+    try:
+        if leader.get_json("/health").get("role") == "follower":
+            msg = f"{url} is a follower; give the leader's address with --host"
+            raise ValueError(msg)
+        if plan.write_quorum is not None:
+            leader.post_json("/admin/quorum", {"write_quorum": plan.write_quorum})
+            logger.info("Set the write quorum of %s to %d", url, plan.write_quorum)
+    except DriverError as error:
+        detail = error.detail or "is the leader running there?"
+        msg = f"{url} cannot be used ({error.code}): {detail}"
+        raise ValueError(msg) from error
+    finally:
+        leader.close()
 
 
 def _token() -> str | None:
@@ -201,12 +204,15 @@ def _end(environment: Environment) -> None:
         runner.stop()
 
 
-def _refuse(environment: Environment, message: str) -> NoReturn:
-    """Says why nothing starts, and has Locust stop."""
+def _refuse(environment: Environment, message: str) -> None:
+    """Says why nothing starts, and has Locust stop: users that start meanwhile find no run."""
     logger.error("%s", message)
     environment.process_exit_code = USAGE_EXIT_CODE
     gevent.spawn(_end, environment)
-    raise StopTest
+
+
+def _reason(error: Exception) -> str:
+    return f"{error.code} {error.detail}".rstrip() if isinstance(error, DriverError) else str(error)
 
 
 def _on_test_stop(environment: Environment, **_: object) -> None:

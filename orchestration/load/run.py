@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from orchestration.load.executor import Request, RequestEvent
     from orchestration.load.schedule import LoadPlan, Share
 
-# From the first user's start to the first arrival: time to set the stage.
+# From the dispatching user's start to the first arrival: time to set the stage.
 START_LEAD_NS = 20 * NS_PER_MS
 TIMELINE_INTERVAL_NS = NS_PER_S
 
@@ -56,6 +56,7 @@ class Run:
         self._next_node = node_chooser(plan, len(self._readers))
         self._streams = 0
         self._has_dispatcher = False
+        self._has_idle_users = False
         self._measurement: _Measurement | None = None
         # What Locust has imported is here to stay: unfrozen, each full collection goes through
         # it all and holds up requests for tens of milliseconds.
@@ -74,16 +75,13 @@ class Run:
 
     def take_part(self, next_request: Callable[[], Request], *, closed: bool) -> None:
         """Sends one user's requests; returns when there is nothing left for this user to do."""
-        measurement = self._begun()
-        if closed or not self.plan.is_open_loop:
+        closed = closed or not self.plan.is_open_loop
+        measurement = self._begun(0 if closed else START_LEAD_NS)
+        if closed:
             if measurement.closed_loop.run(next_request):
                 self._done(measurement)
         elif self._has_dispatcher:
-            logger.warning(
-                "One user follows the schedule of %g requests/s: this further one adds no load. "
-                "For clients that send back to back, set --rate 0.",
-                self.plan.rate_per_s,
-            )
+            self._say_idle()
         else:
             self._has_dispatcher = True
             offsets_ns = arrival_offsets_ns(self.plan, self._share)
@@ -105,13 +103,27 @@ class Run:
         gc.unfreeze()
         return result
 
-    def _begun(self) -> _Measurement:
+    def _begun(self, lead_ns: int) -> _Measurement:
         if self._measurement is None:
             self._measurement = _Measurement(
-                self.plan, self._share, Sender(self._request_event), self._folder
+                self.plan,
+                self._share,
+                sender=Sender(self._request_event),
+                folder=self._folder,
+                start_ns=now_ns() + lead_ns,
             )
             self._request_event.add_listener(self._measurement.recorder.on_request)
         return self._measurement
+
+    def _say_idle(self) -> None:
+        if self._has_idle_users:
+            return
+        self._has_idle_users = True
+        logger.warning(
+            "One user follows the schedule of %g requests/s: further ones add no load. "
+            "For clients that send back to back, set --rate 0.",
+            self.plan.rate_per_s,
+        )
 
     def _done(self, measurement: _Measurement) -> None:
         if not measurement.is_done:
@@ -122,8 +134,10 @@ class Run:
 class _Measurement:
     """The part of a run that has a start: it begins with the first user."""
 
-    def __init__(self, plan: LoadPlan, share: Share, sender: Sender, folder: Path | None) -> None:
-        self.start_ns = now_ns() + START_LEAD_NS
+    def __init__(
+        self, plan: LoadPlan, share: Share, *, sender: Sender, folder: Path | None, start_ns: int
+    ) -> None:
+        self.start_ns = start_ns
         self.is_done = False
         self.recorder = Recorder(plan, self.start_ns)
         self.open_loop = OpenLoop(
@@ -176,6 +190,8 @@ def _readers(leader: HttpKvDriver, plan: LoadPlan, token: str | None) -> list[Ht
 
 
 def _log_summary(result: TrialResult) -> None:
+    if not result.operations:
+        logger.warning("Nothing was measured: no request was due after the warm-up.")
     for name, operation in result.operations.items():
         response = operation.histograms["response"]
         p50_ns, p99_ns = (response.get_value_at_percentile(percent) for percent in (50, 99))

@@ -19,7 +19,7 @@ from orchestration.load.schedule import key_chooser, read_chooser, value_maker
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from locust.env import Environment
+    from orchestration.load.run import Run
 
 
 class KvUser(User):
@@ -34,33 +34,35 @@ class KvUser(User):
     option_defaults: ClassVar[Mapping[str, Any]] = {}
     """Defaults of options, in force where this scenario is the only one loaded."""
 
-    def __init__(self, environment: Environment) -> None:
-        super().__init__(environment)
-        self.load_run = hooks.current_run(environment)
-        plan, stream = self.load_run.plan, self.load_run.next_stream()
-        self.next_key = key_chooser(plan, stream)
-        self.next_value = value_maker(plan, stream)
-        self.next_is_read = read_chooser(plan, stream)
-
     def next_request(self) -> Request:
         """The scenario: what to send next. Called before the request is due."""
         raise NotImplementedError
 
     def write(self) -> Request:
         """A write of a new value to the next key, on the leader."""
-        key, value = self.next_key(), self.next_value()
-        return Request("write", lambda: self.load_run.leader.write(key, value))
+        key, value, node = self.next_key(), self.next_value(), self._run.leader
+        return Request("write", lambda: node.write(key, value))
 
     def read(self) -> Request:
         """A read of the next key, from the node that `--read-from` says."""
-        key, node = self.next_key(), self.load_run.next_reader()
+        key, node = self.next_key(), self._run.next_reader()
         return Request("read", lambda: node.read(key))
 
     @task
     def offer_load(self) -> None:
         """Sends requests until the plan is done, then leaves."""
-        self.load_run.take_part(self.next_request, closed=self.closed_loop_only)
+        run = hooks.current_run(self.environment)
+        if run is not None:
+            self._take_part(run)
         raise StopUser
+
+    def _take_part(self, run: Run) -> None:
+        stream = run.next_stream()
+        self._run = run
+        self.next_key = key_chooser(run.plan, stream)
+        self.next_value = value_maker(run.plan, stream)
+        self.next_is_read = read_chooser(run.plan, stream)
+        run.take_part(self.next_request, closed=self.closed_loop_only)
 
 
 hooks.install(locust.events, KvUser)
