@@ -6,7 +6,6 @@ timer for all that waits, and reports what comes back. It knows nothing of quoru
 
 import asyncio
 import logging
-import math
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from kv_app.delays import NS_PER_MS, DelayKind, LinkSchedule
+from kv_app.delays import DelayKind, LinkSchedule
 from kv_app.errors import ChannelError, ProtocolViolationError
 from kv_app.log import HeldPositions, Log, LogRecord
 from kv_app.messages import (
@@ -37,6 +36,7 @@ from kv_app.messages import (
     Welcome,
 )
 from kv_app.state import State
+from kv_app.timer import Timer, make_timer
 from kv_app.websocket_client import WebSocketClient, connect
 
 logger = logging.getLogger("kv_app.channel")
@@ -132,8 +132,8 @@ class Link:
         self._client: WebSocketClient | None = None
         self._welcomed: asyncio.Future[None] | None = None
         self._schedule: LinkSchedule[LogRecord] = LinkSchedule()
-        self._timer: asyncio.TimerHandle | None = None
-        self._armed_for_ns = 0
+        self._timer: Timer | None = None
+        self._armed_for_ns: int | None = None
         self._learns_until = 0
         self._last_sent_s = 0.0
         self._writable = asyncio.Event()
@@ -179,7 +179,7 @@ class Link:
     def _send_due(self) -> None:
         """Sends all that is due and sets the timer for the rest.
 
-        A loop's timers may fire early (uvloop's by more than a millisecond): the clock decides.
+        A timer may fire early (uvloop's own by more than a millisecond): the clock decides.
         """
         if self._client is None or self._client.is_congested:
             return  # on_writable goes on
@@ -189,19 +189,16 @@ class Link:
         self._arm()
 
     def _arm(self) -> None:
+        """Sets the timer for what is due next, unless it is set for an earlier time already."""
         due_ns = self._schedule.next_due_ns()
-        if due_ns is None:
+        if due_ns is None or self._timer is None:
             return
-        if self._timer is not None:
-            if self._armed_for_ns <= due_ns:
-                return
-            self._timer.cancel()
-        wait_ms = max(1, math.ceil((due_ns - self._owner.now_ns()) / NS_PER_MS))
-        self._armed_for_ns = due_ns
-        self._timer = self._loop.call_later(wait_ms / 1000, self._on_timer)
+        if self._armed_for_ns is None or due_ns < self._armed_for_ns:
+            self._armed_for_ns = due_ns
+            self._timer.arm(due_ns)
 
     def _on_timer(self) -> None:
-        self._timer = None
+        self._armed_for_ns = None
         self._send_due()
 
     def _send(self, payload: bytes) -> None:
@@ -341,6 +338,7 @@ class Link:
         Returns the task that sends the whole state, if the log does not reach back far enough.
         """
         log = self._owner.log
+        self._timer = make_timer(self._loop, self._on_timer)
         self.is_connected = True
         self.detail = ""
         logger.info("follower %s at %s is connected", self.node_id, self.url)
@@ -392,8 +390,8 @@ class Link:
         self._client = None
         self._schedule.clear()
         if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+            self._timer.close()
+            self._timer, self._armed_for_ns = None, None
         if was_connected:
             logger.warning("follower %s at %s is gone: %s", self.node_id, self.url, self.detail)
             self._owner.on_down(self)

@@ -78,10 +78,10 @@ class _Reader:
         return self._environment.get(name, "").strip() or default
 
     def integer(self, name: str, default: int, low: int, high: int) -> int:
-        return int(self._number(name, default, low, high, int))
+        return int(self._number(name, default, low, high, int, "a whole number"))
 
     def real(self, name: str, default: float, low: float, high: float) -> float:
-        return self._number(name, default, low, high, float)
+        return self._number(name, default, low, high, float, "a number")
 
     def choice(self, name: str, default: str, allowed: list[str]) -> str:
         value = self.text(name, default).lower()
@@ -93,10 +93,15 @@ class _Reader:
         return self.choice(name, "0", ["0", "1", "true", "false"]) in {"1", "true"}
 
     def _number(
-        self, name: str, default: float, low: float, high: float, parse: Callable[[str], float]
+        self,
+        name: str,
+        default: float,
+        low: float,
+        high: float,
+        parse: Callable[[str], float],
+        noun: str,
     ) -> float:
         text = self.text(name, str(default))
-        noun = "a whole number" if parse is int else "a number"
         try:
             value = parse(text)
         except ValueError:

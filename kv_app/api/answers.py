@@ -63,21 +63,25 @@ async def _on_error(request: Request, error: Exception) -> Response:
 
 
 def _as_store_error(request: Request, error: Exception) -> StoreError:
-    method, path = request.method, request.url.path
-    match error:
-        case StoreError():
-            return error
-        case RequestValidationError():
-            first = error.errors()[0]
-            place = ".".join(str(part) for part in first["loc"])
-            return MalformedError(f"{place}: {first['msg']}.")
-        case HTTPException(status_code=HTTPStatus.NOT_FOUND):
+    if isinstance(error, StoreError):
+        return error
+    if isinstance(error, HTTPException):
+        return _as_known_status(error, request.method, request.url.path)
+    if isinstance(error, RequestValidationError):
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        return MalformedError(f"{place}: {first['msg']}.")
+    message = f"{request.method} {request.url.path} met a bug of the node; see its log."
+    return InternalError(message)
+
+
+def _as_known_status(error: HTTPException, method: str, path: str) -> StoreError:
+    match error.status_code:
+        case HTTPStatus.NOT_FOUND:
             return UnknownPathError(f"There is no {path} here; see /docs.")
-        case HTTPException(status_code=HTTPStatus.METHOD_NOT_ALLOWED):
+        case HTTPStatus.METHOD_NOT_ALLOWED:
             return MethodNotAllowedError(f"{method} is not allowed on {path}; see /docs.")
-        case HTTPException(status_code=HTTPStatus.REQUEST_ENTITY_TOO_LARGE):
+        case HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
             message = "The body is too large; shorten it or raise MAX_BODY_BYTES."
             return TooLargeError(message, limit="MAX_BODY_BYTES")
-        case HTTPException():
-            return MalformedError(f"The request cannot be read: {error.detail}.")
-    return InternalError(f"{method} {path} met a bug of the node; see its log.")
+    return MalformedError(f"The request cannot be read: {error.detail}.")
