@@ -64,15 +64,18 @@ def machine(manifest: Manifest) -> str:
 
 
 def footnote(run: Run) -> str:
-    """Return the two or three lines that belong under every chart."""
+    """Return the two paragraphs that belong under every chart: what was done, and on what."""
     manifest = run.manifest
-    lines = []
+    done = []
+    if manifest.status != "complete":
+        planned = f" of {manifest.planned_trials}" if manifest.planned_trials else ""
+        done.append(f"The run is {manifest.status}: {len(run.rows)}{planned} trials.")
     if run.rows:
         first = run.rows[0]
-        lines.append(
+        done.append(
             f"{count(first.followers, 'follower')} ({manifest.engine}), {delays(first)}. "
             f"{load(first)}, {trials(run.rows)}."
         )
-    lines.append(f"An ack means: {ack_meaning(manifest.ack)}.")
-    lines.append(" · ".join(part for part in (machine(manifest), manifest.run) if part))
-    return "\n".join(lines)
+    done.append(f"An ack means: {ack_meaning(manifest.ack)}.")
+    where = " · ".join(part for part in (machine(manifest), manifest.run) if part)
+    return f"{' '.join(done)}\n{where}"

@@ -7,6 +7,7 @@ and Ito, which colour-blind readers can tell apart.
 from __future__ import annotations
 
 import io
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
@@ -26,7 +27,9 @@ GREY = "#595959"
 PALE = "#D9D9D9"
 # From so many k on, labels get small and the words under the axis give way.
 MANY_KS = 10
-SIZE_INCHES = (10.0, 6.25)
+TITLE_SIZE = 18
+FOOTNOTE_CHARACTERS = 125
+SIZE_INCHES = (10.0, 6.6)
 PNG_DOTS_PER_INCH = 160
 
 STYLE: dict[RcKeyType, Any] = {
@@ -54,7 +57,7 @@ STYLE: dict[RcKeyType, Any] = {
 
 
 def new_figure() -> Figure:
-    """Return an empty figure in 16:10; call it, and draw on it, within `style`."""
+    """Return an empty figure; call it, and draw on it, within `style`."""
     figure = Figure(figsize=SIZE_INCHES)
     FigureCanvasAgg(figure)
     return figure
@@ -84,9 +87,12 @@ def _saved(figure: Figure, **options: Any) -> bytes:
 
 def set_heading(figure: Figure, title: str, subtitle: str, footnote: str) -> None:
     """Write the finding above, what is drawn below it, and the conditions at the foot."""
-    figure.text(0.02, 0.975, title, size=18, weight="bold", va="top")
+    heading = figure.text(0.02, 0.975, title, size=TITLE_SIZE, weight="bold", va="top")
+    width = heading.get_window_extent().width / figure.bbox.width
+    heading.set_fontsize(TITLE_SIZE * min(1.0, 0.96 / width))
     figure.text(0.02, 0.912, subtitle, size=12, color=GREY, va="top")
-    figure.text(0.02, 0.018, footnote, size=9, color=GREY, va="bottom", linespacing=1.4)
+    lines = [textwrap.fill(line, FOOTNOTE_CHARACTERS) for line in footnote.splitlines()]
+    figure.text(0.02, 0.018, "\n".join(lines), size=9, color=GREY, va="bottom", linespacing=1.4)
 
 
 def spread(positions: Sequence[float], gap: float, low: float, high: float) -> list[float]:

@@ -35,21 +35,34 @@ def draw(run: Run, summary: Summary) -> Figure:
         drawing.set_heading(
             figure,
             _title(summary),
-            "Response time of writes against the write quorum k. Dots: trials. Bars: 95% over "
-            "trials. Dashed: theory.",
+            _subtitle(summary.cells),
             conditions.footnote(run),
         )
+        if not summary.cells:
+            figure.text(0.5, 0.5, summary.missing or "No trials.", ha="center", color=GREY)
+            return figure
         grid = figure.add_gridspec(
-            2, 1, height_ratios=(3.2, 1), left=0.085, right=0.86, top=0.83, bottom=0.235, hspace=0.2
+            2, 1, height_ratios=(3.2, 1), left=0.1, right=0.86, top=0.83, bottom=0.25, hspace=0.2
         )
         main = figure.add_subplot(grid[0])
         below = figure.add_subplot(grid[1], sharex=main)
         _set_ks(below, summary)
         _draw_response(main, summary.cells, run.rows)
         _draw_residual(below, summary.cells)
+        for axes in (main, below):
+            axes.yaxis.set_label_coords(-0.085, 0.5)
         main.tick_params(bottom=False, labelbottom=False)
         main.spines["bottom"].set_visible(False)
     return figure
+
+
+def _subtitle(cells: Sequence[Cell]) -> str:
+    parts = ["Response time of writes against the write quorum k. Dots: trials."]
+    if any(cell.response_ms.ci95.get("mean") for cell in cells):
+        parts.append("Bars: 95% over trials.")
+    if any(cell.theory_ms.mean is not None for cell in cells):
+        parts.append("Dashed: theory.")
+    return " ".join(parts)
 
 
 def _title(summary: Summary) -> str:
@@ -88,15 +101,15 @@ def _set_scale(axes: Axes, quotable: Sequence[Cell]) -> None:
         if high
     ]
     top = max(tops, default=1.0)
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
     if means and top > LOG_RATIO * max(means):
         axes.set_yscale("log")
         axes.set_ylim(min(means) / 3, top * 2)
-        return
-    # The strip below zero is for labels of values near zero.
-    axes.set_ylim(-0.1 * top, 1.12 * top)
-    axes.axhline(0, color=GREY, lw=0.8)
-    axes.yaxis.set_major_locator(_from_zero(top))
+    else:
+        # The strip below zero is for labels of values near zero.
+        axes.set_ylim(-0.1 * top, 1.12 * top)
+        axes.axhline(0, color=GREY, lw=0.8)
+        axes.yaxis.set_major_locator(_from_zero(top))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
 
 
 def _from_zero(top: float) -> FixedLocator:
@@ -113,7 +126,11 @@ def _draw_theory(axes: Axes, cells: Sequence[Cell], name: str, colour: str) -> N
     points = [(cell.k, getattr(cell.theory_ms, name)) for cell in cells]
     known = [(k, value) for k, value in points if value is not None]
     if known:
-        axes.plot(*zip(*known, strict=True), ls=(0, (4, 3)), lw=1.6, color=colour, alpha=0.65)
+        # A line through one point would not show.
+        marker = "_" if len(known) == 1 else ""
+        ks, values = zip(*known, strict=True)
+        style = (0, (4, 3))
+        axes.plot(ks, values, marker=marker, ls=style, lw=1.6, ms=24, color=colour, alpha=0.65)
 
 
 def _draw_measured(axes: Axes, cells: Sequence[Cell], name: str, colour: str, marker: str) -> None:
@@ -125,7 +142,7 @@ def _draw_measured(axes: Axes, cells: Sequence[Cell], name: str, colour: str, ma
             axes.plot([cell.k] * 2, interval, color=colour, lw=2, solid_capstyle="butt")
         axes.annotate(
             fixed(value, digits),
-            (cell.k, max(value, interval[1]) if interval and name == "p99" else value),
+            (cell.k, _label_height(axes, value, interval, above=name == "p99")),
             xytext=(0, 8 if name == "p99" else -8),
             textcoords="offset points",
             ha="center",
@@ -136,6 +153,16 @@ def _draw_measured(axes: Axes, cells: Sequence[Cell], name: str, colour: str, ma
         )
     ks = [cell.k for cell in cells]
     axes.plot(ks, values, marker, ms=7, color=colour, mec="white", mew=1, zorder=4)
+
+
+def _label_height(
+    axes: Axes, value: float, interval: tuple[float, float] | None, *, above: bool
+) -> float:
+    """Return the end of the interval's bar, or the value where that end is off the axes."""
+    low, high = interval or (value, value)
+    if above:
+        return high
+    return low if low > axes.get_ylim()[0] else value
 
 
 def _draw_trials(
@@ -167,7 +194,6 @@ def _mark_unquoted(axes: Axes, cell: Cell) -> None:
 def _draw_residual(axes: Axes, cells: Sequence[Cell]) -> None:
     """Draw measured minus theory of the mean, over the band that chance alone would fill."""
     axes.set_ylabel("residual, ms")
-    axes.axhline(0, color=GREY, lw=0.8)
     shown = [(cell, mean) for cell in cells if (mean := cell.residual_ms.mean) is not None]
     digits = max(1, decimals_for(mean for _, mean in shown) - 1)
     for cell, mean in shown:
@@ -193,6 +219,7 @@ def _draw_residual(axes: Axes, cells: Sequence[Cell]) -> None:
 
 def _explain_residual(axes: Axes, cells: Sequence[Cell], *, shown: bool) -> None:
     if shown:
+        axes.axhline(0, color=GREY, lw=0.8)
         axes.text(
             1.03,
             0.5,
@@ -203,6 +230,7 @@ def _explain_residual(axes: Axes, cells: Sequence[Cell], *, shown: bool) -> None
             va="center",
         )
         return
+    axes.set_yticks([])
     why = [note for cell in cells for note in cell.notes if "heory" in note]
     axes.text(
         0.5,
@@ -218,8 +246,8 @@ def _explain_residual(axes: Axes, cells: Sequence[Cell], *, shown: bool) -> None
 
 def _set_ks(axes: Axes, summary: Summary) -> None:
     ks = sorted({cell.k for cell in summary.cells})
-    names = {summary.followers: "all", (summary.followers + 1) // 2: "majority", 0: "asynchronous"}
+    names = {(summary.followers + 1) // 2: "majority", summary.followers: "all", 0: "asynchronous"}
     axes.set_xticks(ks, [f"{k}\n{names.get(k, '')}" if len(ks) <= MANY_KS else f"{k}" for k in ks])
     axes.set_xlabel(f"write quorum k: acknowledgments waited for, of {summary.followers} followers")
-    if ks:
-        axes.set_xlim(ks[0] - 0.5, ks[-1] + 0.4)
+    room = max(0.0, (3 - len(ks)) / 2)
+    axes.set_xlim(ks[0] - 0.5 - room, ks[-1] + 0.4 + room)

@@ -50,14 +50,19 @@ def draw(run: Run, summary: Summary) -> Figure:
         drawing.set_heading(
             figure,
             _title(summary),
-            "Response time that so many percent of writes did not exceed, all trials together. "
-            "Dashed: theory.",
+            _subtitle(cells),
             conditions.footnote(run),
         )
-        axes = figure.add_axes((0.085, 0.215, 0.81, 0.625))
+        axes = figure.add_axes((0.1, 0.22, 0.795, 0.62))
         curves = [(cell, *_curve(response_histogram(run.rows, cell.k))) for cell in cells]
         _draw_curves(axes, [curve for curve in curves if len(curve[1])], run.rows)
     return figure
+
+
+def _subtitle(cells: Sequence[Cell]) -> str:
+    what = "Response time that so many percent of writes did not exceed, all trials together."
+    has_theory = any(cell.k and cell.theory_ms.mean is not None for cell in cells)
+    return f"{what} Dashed: theory." if has_theory else what
 
 
 def _title(summary: Summary) -> str:
@@ -98,15 +103,18 @@ def _draw_curves(
     axes.set_xlim(1, 1 / (1 - furthest))
     axes.set_ylim(0, 1.05 * max(latency[-1] for _, _, latency in curves))
     _set_percent_axis(axes, furthest)
-    # Viridis without its pale end: ordered, and told apart in any kind of colour vision.
-    shades = mpl.colormaps["viridis"](np.linspace(0.78, 0.0, max(2, len(curves))))
     ends = []
-    for (cell, share, latency), shade in zip(curves, shades, strict=False):
-        colour = to_hex(shade)
+    for cell, share, latency in curves:
+        colour = _colour(cell.k, rows[0].followers)
         axes.plot(1 / (1 - share), latency, lw=2.2, color=colour)
         _draw_theory(axes, cell, rows, share[-1], colour)
         ends.append((1 / (1 - share[-1]), latency[-1], f"k={cell.k}", colour))
     drawing.label_line_ends(axes, ends, size=12 if len(ends) <= drawing.MANY_KS else 9)
+
+
+def _colour(k: int, followers: int) -> str:
+    """Return a k's own colour, of viridis without its pale end: ordered for any colour vision."""
+    return to_hex(mpl.colormaps["viridis"](0.78 * (1 - k / max(1, followers))))
 
 
 def _draw_theory(

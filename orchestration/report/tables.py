@@ -46,11 +46,10 @@ def columns(cells: Sequence[Cell], *, intervals: Sequence[str] = RESPONSE) -> li
         Column("rate/s", [fixed(cell.achieved_rate, 1) for cell in cells], rank=2),
         Column("samples", [f"{cell.samples:,}" for cell in cells], rank=3),
         Column(
-            "errors",
-            [errors(cell) for cell in cells],
+            "stamp",
+            [cell.stamp for cell in cells],
             is_number=False,
-            rank=4,
-            plain=not any(cell.errors or cell.dropped for cell in cells),
+            plain=all(cell.stamp == "ok" for cell in cells),
         ),
         Column(
             "parity",
@@ -59,10 +58,11 @@ def columns(cells: Sequence[Cell], *, intervals: Sequence[str] = RESPONSE) -> li
             plain=all(cell.parity == "match" for cell in cells),
         ),
         Column(
-            "stamp",
-            [cell.stamp for cell in cells],
+            "errors",
+            [errors(cell) for cell in cells],
             is_number=False,
-            plain=all(cell.stamp == "ok" for cell in cells),
+            rank=4,
+            plain=not any(cell.errors or cell.dropped for cell in cells),
         ),
     ]
 
