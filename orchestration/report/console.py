@@ -30,7 +30,7 @@ def print_report(console: Console, summary: Summary) -> None:
         columns = fitting_columns(console, summary)
         console.print(_table(columns))
         console.print(Text(tables.caption(summary.cells, columns), style="dim"))
-        for line in tables.reasons(summary.cells):
+        for line in tables.notes(summary.cells):
             console.print(Text(line, style="yellow"))
     if summary.missing:
         console.print(Text(summary.missing, style="yellow"))

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from orchestration.report.records import Run
     from orchestration.report.summary import Summary
 
-MAX_KEYS = 20
 CHART_NAMES = (
     "Response time against the write quorum, measured and theory",
     "Percentile spectrum of the response time for each write quorum",
@@ -52,9 +51,8 @@ def render(run: Run, summary: Summary, charts: Sequence[str]) -> str:
         ],
         columns=shown,
         caption=tables.caption(summary.cells, shown),
-        reasons=tables.reasons(summary.cells),
+        notes=tables.notes(summary.cells),
         audit=_audit(run),
-        parity=list(_parity(run)),
         ack=conditions.ack_meaning(summary.ack),
         settings=dict(_flat(run)),
         machine=conditions.machine(run.manifest),
@@ -89,17 +87,6 @@ def _audit(run: Run) -> list[list[str]]:
         ]
         for row in run.rows
     ]
-
-
-def _parity(run: Run) -> Iterator[str]:
-    """Yield a line for each replica that did not match after a trial."""
-    for row in run.rows:
-        for replica in row.parity.replicas:
-            if replica.status != "match":
-                keys = [*(replica.mismatch_keys or []), *(replica.extra_keys or [])]
-                what = ", ".join(keys[:MAX_KEYS]) or replica.detail or "no detail"
-                more = f" and {len(keys) - MAX_KEYS:,} more" if len(keys) > MAX_KEYS else ""
-                yield f"k={row.k}, block {row.block}, {replica.url}: {replica.status}, {what}{more}"
 
 
 def _flat(run: Run) -> Iterator[tuple[str, str]]:

@@ -28,7 +28,7 @@ def render(run: Run, summary: Summary, charts: Sequence[str]) -> str:
     if summary.cells:
         columns = tables.columns(summary.cells)
         parts += [_table(columns), tables.caption(summary.cells, columns)]
-        parts += [f"- {_escaped(line)}" for line in tables.reasons(summary.cells)]
+        parts += [f"- {_escaped(line)}" for line in tables.notes(summary.cells)]
     parts.append("\n".join(f"> {line}  " for line in conditions.footnote(run).splitlines()))
     return "\n\n".join(parts) + "\n"
 

@@ -231,7 +231,7 @@ def _explain_residual(axes: Axes, cells: Sequence[Cell], *, shown: bool) -> None
         )
         return
     axes.set_yticks([])
-    why = [note for cell in cells for note in cell.notes if "heory" in note]
+    why = [note for cell in cells for note in cell.notes if "theory" in note.lower()]
     axes.text(
         0.5,
         0.5,

@@ -37,6 +37,7 @@ SCHEMA = 1
 STATISTICS = ("mean", "p50", "p95", "p99")
 # A percentile needs at least one sample beyond it: 1 / (1 - p).
 WRITES_NEEDED = {"mean": 1, "p50": 2, "p95": 20, "p99": 100}
+KEYS_NAMED = 10
 STAMPS: tuple[Stamp, ...] = get_args(Stamp)
 PARITIES: tuple[ParityStatus, ...] = get_args(ParityStatus)
 
@@ -155,7 +156,7 @@ def _cells(rows: Sequence[TrialRow]) -> list[Cell]:
 def _cell(trials: list[TrialRow], base: list[TrialRow]) -> Cell:
     first = trials[0]
     stamp = max((row.stamp for row in trials), key=STAMPS.index)
-    quotable, notes = _quotable(trials, stamp)
+    quotable = _quotable(trials)
     response = _block([row.response_ms for row in trials], quotable)
     theory, error_ms, why = _theory(trials)
     return Cell(
@@ -180,7 +181,7 @@ def _cell(trials: list[TrialRow], base: list[TrialRow]) -> Cell:
         theory_mean_error_ms=error_ms,
         residual_ms=_residual(response, theory),
         difference_ms=_difference(trials, base, quotable),
-        notes=[*notes, *([why] if why else [])],
+        notes=[*_notes(trials, stamp), *([why] if why else [])],
     )
 
 
@@ -192,19 +193,48 @@ def _reason(trials: Sequence[TrialRow], stamp: Stamp) -> str:
     return "; ".join(reasons) or "no reason was recorded"
 
 
-def _quotable(trials: Sequence[TrialRow], stamp: Stamp) -> tuple[set[str], list[str]]:
-    """Return the statistics that may be quoted, and why the others may not."""
+def _quotable(trials: Sequence[TrialRow]) -> set[str]:
+    """Return the statistics that may be quoted of a cell."""
+    if any(row.stamp != "ok" for row in trials):
+        return set()
+    fewest = min(row.writes for row in trials)
+    return {
+        name
+        for name in STATISTICS
+        if fewest >= WRITES_NEEDED[name]
+        and all(getattr(row.response_ms, name) is not None for row in trials)
+    }
+
+
+def _notes(trials: Sequence[TrialRow], stamp: Stamp) -> list[str]:
+    """Return why figures are missing, and which replicas did not match, in sentences."""
+    return [*_why_not_quoted(trials, stamp), *_why_no_match(trials)]
+
+
+def _why_not_quoted(trials: Sequence[TrialRow], stamp: Stamp) -> list[str]:
     if stamp != "ok":
-        return set(), [f"No latency is quoted: a trial was {stamp}."]
+        return [f"{stamp}, so no latency is quoted: {_reason(trials, stamp)}."]
     fewest = min(row.writes for row in trials)
     if not fewest:
-        return set(), ["No latency is quoted: a trial had no acknowledged write."]
-    short = [name for name in STATISTICS if WRITES_NEEDED[name] > fewest]
-    notes = [
-        f"No {name}: it needs {WRITES_NEEDED[name]} acknowledged writes a trial, one had {fewest}."
-        for name in short
+        return ["no latency is quoted: a trial had no acknowledged write."]
+    return [
+        f"no {name}: it takes {needed} acknowledged writes a trial, one had {fewest}."
+        for name, needed in WRITES_NEEDED.items()
+        if needed > fewest
     ]
-    return set(STATISTICS) - set(short), notes
+
+
+def _why_no_match(trials: Sequence[TrialRow]) -> list[str]:
+    lines = []
+    for row in trials:
+        for replica in row.parity.replicas:
+            if replica.status == "match":
+                continue
+            keys = [*(replica.mismatch_keys or []), *(replica.extra_keys or [])]
+            named = ", ".join(keys[:KEYS_NAMED]) or replica.detail or "no detail was recorded"
+            more = f" and {len(keys) - KEYS_NAMED:,} more keys" if len(keys) > KEYS_NAMED else ""
+            lines.append(f"block {row.block}, {replica.url}, {replica.status}: {named}{more}.")
+    return lines
 
 
 def _block(figures: Sequence[Figures], quotable: set[str]) -> Block:
@@ -257,8 +287,7 @@ def _difference(
     """Return the paired difference to the base cell; None where that is this cell or not quoted."""
     if trials[0].k == base[0].k:
         return None
-    base_stamp = max((row.stamp for row in base), key=STAMPS.index)
-    both = quotable & _quotable(base, base_stamp)[0]
+    both = quotable & _quotable(base)
     base_by_block = {row.block: row for row in base}
     pairs = [
         (row.response_ms, base_by_block[row.block].response_ms)

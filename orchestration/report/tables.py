@@ -114,13 +114,10 @@ def caption(cells: Sequence[Cell], shown: Sequence[Column]) -> str:
     return " ".join(parts)
 
 
-def reasons(cells: Sequence[Cell]) -> list[str]:
-    """Return why figures are missing, a line for each set of cells: "k=4: saturated, …"."""
+def notes(cells: Sequence[Cell]) -> list[str]:
+    """Return the cells' notes, each once with the k that it is about: "k=1, 2: no p99, …"."""
     lines: dict[str, list[int]] = {}
     for cell in cells:
-        if cell.stamp != "ok":
-            lines.setdefault(f"{cell.stamp}, {cell.reason}", []).append(cell.k)
-        else:
-            for note in cell.notes:
-                lines.setdefault(note, []).append(cell.k)
-    return [f"k={', '.join(str(k) for k in ks)}: {text}" for text, ks in lines.items()]
+        for note in cell.notes:
+            lines.setdefault(note, []).append(cell.k)
+    return [f"k={', '.join(str(k) for k in ks)}: {note}" for note, ks in lines.items()]
