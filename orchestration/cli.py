@@ -237,11 +237,19 @@ def run(arguments: Sequence[str]) -> int:
         return _tell(f"{interrupt}", interrupt.exit_code)
     except click.Abort:  # click's name for a KeyboardInterrupt
         return 130
-    except BrokenPipeError:
-        # The reader of stdout went away (head, less); the interpreter must not write there again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+    except BrokenPipeError:  # head or less has read enough
+        return 0
+    finally:
+        _leave_stdout()
     return code if isinstance(code, int) else 0
+
+
+def _leave_stdout() -> None:
+    # Python flushes stdout once more at its end, and would complain there about a closed pipe.
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _tell(message: str, exit_code: int) -> int:

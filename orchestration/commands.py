@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
+from rich import box
+from rich.table import Column, Table
 
 from orchestration import conduct, kept, limits
 from orchestration.clusters.compose import FOLLOWERS as COMPOSE_FOLLOWERS
@@ -20,6 +20,7 @@ from orchestration.report.summary import to_json
 from orchestration.report.write import write_report
 from orchestration.request import DEFAULT_DELAY_MS, DEFAULT_FOLLOWERS, SweepRequest
 from orchestration.scenario import Scenario, expected_duration_s, plan
+from orchestration.terminal import make_console
 
 PARITY_EXIT_CODES = {"match": 0, "mismatch": 1, "error": 2}
 
@@ -56,7 +57,7 @@ def up(
     if is_json:
         _print_json({"leader_url": cluster.leader_url, "follower_urls": urls})
     else:
-        stdout = Console(highlight=False)
+        stdout = make_console()
         stdout.print(f"Leader    {cluster.leader_url}", soft_wrap=True)
         stdout.print(f"Followers {' '.join(urls) or 'none'}", soft_wrap=True)
         stdout.print("End it with: quorumeter down")
@@ -67,7 +68,7 @@ def down() -> int:
     """End the kept cluster, and say what that was."""
     with SignalGuard() as guard, Control.from_environment() as control, guard.held():
         message = kept.end_kept(control)
-    Console(highlight=False).print(message, soft_wrap=True)
+    make_console().print(message, soft_wrap=True)
     return 0
 
 
@@ -78,7 +79,7 @@ def status(attach_url: str | None, *, is_json: bool) -> int:
     if is_json:
         _print_json(found)
     else:
-        Console(highlight=False).print(_status_table(found))
+        make_console().print(_status_table(found))
     return 2 if any("error" in node for node in found["nodes"]) else 0
 
 
@@ -96,7 +97,7 @@ def parity(attach_url: str | None, *, is_json: bool) -> int:
     if is_json:
         _print_json(found.as_dict())
     else:
-        Console(highlight=False).print(_parity_table(found))
+        make_console().print(_parity_table(found))
     return PARITY_EXIT_CODES[found.status]
 
 
@@ -107,10 +108,10 @@ def report(run_dir: Path, *, is_json: bool) -> int:
     except UnreadableRunError as problem:
         raise UsageError(str(problem)) from problem
     if is_json:
-        Console().out(to_json(summary).decode(), end="", highlight=False)
+        make_console().out(to_json(summary).decode(), end="", highlight=False)
     else:
-        print_report(Console(), summary)
-        Console(stderr=True).print(f"Report: {run_dir / 'report.html'}", soft_wrap=True)
+        print_report(make_console(), summary)
+        make_console(stderr=True).print(f"Report: {run_dir / 'report.html'}", soft_wrap=True)
     return conduct.EXIT_CODES[summary.verdict]
 
 
@@ -139,7 +140,7 @@ def sweep(request: SweepRequest, manners: conduct.Manners, *, fresh_seed: int) -
 
 
 def _print_plan(scenario: Scenario) -> None:
-    stdout = Console(highlight=False)
+    stdout = make_console()
     load = (
         f"{scenario.rate_per_s:g} requests/s"
         if scenario.rate_per_s is not None
@@ -150,7 +151,7 @@ def _print_plan(scenario: Scenario) -> None:
         f"seed {scenario.seed}",
         soft_wrap=True,
     )
-    table = Table("block", "order of k")
+    table = Table("block", "order of k", box=box.SIMPLE_HEAD)
     for block in range(scenario.trials):
         order = [str(cell.k) for cell in plan(scenario) if cell.block == block]
         table.add_row(str(block + 1), " ".join(order))
@@ -164,7 +165,7 @@ def _status_table(found: dict[str, Any]) -> Table:
     table = Table(
         "node",
         "role",
-        "url",
+        Column("url", no_wrap=True),
         "epoch",
         "position",
         "holes",
@@ -172,6 +173,7 @@ def _status_table(found: dict[str, Any]) -> Table:
         title=f"k={found['write_quorum']} of {found['followers']} followers, "
         f"link delays {low:g} to {high:g} ms ({found['delay_model']})",
         title_justify="left",
+        box=box.SIMPLE_HEAD,
     )
     for node in found["nodes"]:
         table.add_row(
@@ -187,7 +189,7 @@ def _status_table(found: dict[str, Any]) -> Table:
 
 
 def _parity_table(found: Parity) -> Table:
-    table = Table("replica", "status", "differs", "extra", "detail")
+    table = Table("replica", "status", "differs", "extra", "detail", box=box.SIMPLE_HEAD)
     for replica in found.replicas:
         table.add_row(
             replica.url,
@@ -200,4 +202,4 @@ def _parity_table(found: Parity) -> Table:
 
 
 def _print_json(value: object) -> None:
-    print(json.dumps(value, indent=2))  # noqa: T201 - data belongs on stdout
+    make_console().out(json.dumps(value, indent=2), highlight=False)

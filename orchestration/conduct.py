@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from rich.console import Console
-
 from orchestration.clusters import processes
 from orchestration.clusters.attached import AttachedCluster
 from orchestration.clusters.base import Cluster
@@ -29,6 +27,7 @@ from orchestration.report.write import write_report
 from orchestration.request import DEFAULT_FOLLOWERS, DEFAULT_OUT, SweepRequest, to_scenario
 from orchestration.scenario import Cell, Scenario, plan
 from orchestration.sweep import Ending, Sweep, TrialRunner
+from orchestration.terminal import make_console
 
 LOCUSTFILES: Mapping[str, str] = {"writes": "writes", "mixed": "mixed", "seed": "seed_workload"}
 EXIT_CODES: Mapping[str, int] = {"valid": 0, "violated": 1, "unknown": 2}
@@ -64,7 +63,7 @@ def conduct(
     manners: Manners,
 ) -> int:
     """Run the sweep, write its report whatever came of it, and return the exit code."""
-    stderr = Console(stderr=True)
+    stderr = make_console(stderr=True)
     now = datetime.now(UTC)
     run = create_run_folder((request.out or DEFAULT_OUT).resolve(), scenario.workload, now)
     cluster = make_cluster(request, scenario, control, run, guard)
@@ -91,7 +90,7 @@ def conduct(
     with processes.no_child_left():
         ending = sweep.execute()
     if ending.message:
-        stderr.print(ending.message, markup=False, highlight=False, soft_wrap=True)
+        stderr.print(ending.message, markup=False, soft_wrap=True)
     with guard.held():
         return finish(run, ending, manners, progress.say)
 
@@ -158,9 +157,9 @@ def finish(run: RunFolder, ending: Ending, manners: Manners, say: Callable[[str]
     merge_timelines(run)
     summary = write_report(run.path, run.root)
     if manners.is_json:
-        sys.stdout.write(to_json(summary).decode())
+        make_console().out(to_json(summary).decode(), end="", highlight=False)
     else:
-        stdout = Console()
+        stdout = make_console()
         print_report(stdout, summary)
         say(f"Report: {run.path / 'report.html'}")
     return exit_code(summary, ending, is_strict=manners.is_strict)

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
-from rich.console import Console
 
 from orchestration.clusters import processes
 from orchestration.clusters.attached import AttachedCluster
@@ -21,6 +20,7 @@ from orchestration.errors import ClusterError
 from orchestration.interrupt import Interrupted, SignalGuard
 from orchestration.loadgen import locustfile_path
 from orchestration.request import DEFAULT_DELAY_MS, DEFAULT_FOLLOWERS
+from orchestration.terminal import make_console
 
 UI_TIMEOUT_S = 20.0
 POLL_S = 0.1
@@ -85,8 +85,8 @@ def _serve_ui(leader_url: str, port: int, folder: Path, guard: SignalGuard) -> N
         locust = processes.mark(child.pid)
     try:
         _wait_for_ui(url, child, log_path)
-        print(url, flush=True)  # noqa: T201 - data belongs on stdout
-        Console(stderr=True, highlight=False).print(
+        make_console().print(url, soft_wrap=True)
+        make_console(stderr=True).print(
             f"Locust's web UI is at {url}, the leader at {leader_url}. Ctrl-C ends both.",
             soft_wrap=True,
         )
