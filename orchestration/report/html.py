@@ -46,8 +46,8 @@ def render(run: Run, summary: Summary, charts: Sequence[str]) -> str:
         summary=summary,
         figures=[
             # Our own drawing, whose texts matplotlib has escaped.
-            Markup(inline(svg, name))  # noqa: S704
-            for svg, name in zip(charts, CHART_NAMES, strict=True)
+            Markup(inline(svg, name, prefix=f"chart{index}-"))  # noqa: S704
+            for index, (svg, name) in enumerate(zip(charts, CHART_NAMES, strict=True))
         ],
         columns=shown,
         caption=tables.caption(summary.cells, shown),
@@ -59,15 +59,15 @@ def render(run: Run, summary: Summary, charts: Sequence[str]) -> str:
     )
 
 
-def inline(svg: str, name: str) -> str:
+def inline(svg: str, name: str, *, prefix: str) -> str:
     """Return an SVG document as an element of a page, with a name for those who cannot see it.
 
-    The metadata goes, since it names sites; so do the ids of groups, which two drawings on one
-    page would share, while nothing refers to them.
+    The metadata goes, since it names sites. Two drawings on one page would share ids, so that each
+    gets a prefix of its own.
     """
     element = svg[svg.index("<svg") :]
     element = re.sub(r"<metadata>.*?</metadata>", "", element, flags=re.DOTALL)
-    element = re.sub(r'<g id="[^"]*">', "<g>", element)
+    element = re.sub(r'( id="|href="#|url\(#)', rf"\g<1>{prefix}", element)
     return element.replace("<svg", f'<svg role="img" aria-label="{name}"', 1)
 
 

@@ -1,0 +1,259 @@
+"""All files of a report, as a reader finds them."""
+
+from __future__ import annotations
+
+import html
+import json
+import os
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestration.analysis import histograms
+from orchestration.report.records import UnreadableRunError, read_run
+from orchestration.report.write import point_latest, replace_file, to_hgrm, write_report
+from tests.orchestration.report import simulated
+
+VOID = {"meta", "link", "img", "br", "hr"}
+
+
+class Page(HTMLParser):
+    """Collects what a page refers to, and checks that its tags are closed in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.references: list[str] = []
+        self.ids: list[str] = []
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note references and ids."""
+        for name, value in attrs:
+            if name in {"src", "href", "xlink:href", "action", "data"}:
+                self.references.append(value or "")
+            if name == "id":
+                self.ids.append(value or "")
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note references of a closed tag."""
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        """Expect the tag that was opened last."""
+        assert self.open.pop() == tag
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> Path:
+    """Return the folder of a complete simulated run below a root."""
+    folder = tmp_path / "reports" / "writes" / "now"
+    return simulated.write_run(folder, simulated.sweep())
+
+
+def test_report_writes_all_files_and_nothing_temporary(run_dir: Path) -> None:
+    """The run's folder and the root hold exactly the documented files."""
+    root = run_dir.parents[1]
+    write_report(run_dir, root)
+    charts = {
+        f"{n}.{e}" for n in ("quorum_vs_latency", "percentile_spectrum") for e in ("png", "svg")
+    }
+    pages = {"manifest.json", "cells.jsonl", "summary.json", "report.html", "report.md"}
+    spectra = {f"response_k{k}.hgrm" for k in range(6)}
+    assert {path.name for path in run_dir.iterdir()} == charts | pages | spectra
+    assert {path.name for path in root.iterdir()} == {
+        "quorum_vs_latency.png",
+        "perf_summary.json",
+        "latest",
+        "writes",
+    }
+
+
+def test_report_without_root_leaves_the_root_alone(run_dir: Path) -> None:
+    """Drawing an old run again does not make it the latest."""
+    write_report(run_dir)
+    assert {path.name for path in run_dir.parents[1].iterdir()} == {"writes"}
+
+
+def test_page_needs_nothing_but_itself(run_dir: Path) -> None:
+    """The page refers only to parts of its own, holds the sentence, and its tags close."""
+    summary = write_report(run_dir)
+    text = (run_dir / "report.html").read_text(encoding="utf-8")
+    page = Page()
+    page.feed(text)
+    assert page.open == []
+    assert len(page.ids) == len(set(page.ids))
+    assert all(reference.startswith("#") for reference in page.references)
+    assert {reference[1:] for reference in page.references} <= set(page.ids)
+    assert not re.search(r"@import|url\((?!#)|<script|<link", text)
+    assert summary.sentence in html.unescape(text)
+    for fact in ("Simulated CPU", "quorumeter sweep --k 0-5", "in memory", "What this does not"):
+        assert fact in text
+
+
+def test_page_escapes_what_the_run_contains(tmp_path: Path) -> None:
+    """Reasons, details and settings are shown as text, whatever they hold."""
+    evil = "<script>alert(1)</script>"
+    parity = {"status": "error", "replicas": [{"url": "u", "status": "error", "detail": evil}]}
+    rows = simulated.sweep([1], trials=1, stamp="invalid", reason=evil, parity=parity)
+    run_dir = simulated.write_run(tmp_path, rows, scenario={"name": evil}, command=[evil])
+    write_report(run_dir)
+    text = (run_dir / "report.html").read_text(encoding="utf-8")
+    assert "<script" not in text
+    assert html.escape(evil, quote=False) in text
+
+
+def numbers_of(block: Any) -> set[str]:
+    """Return how a block's percentiles could be written, with three decimals or as stored."""
+    return {repr(block[name]) for name in ("mean", "p50", "p95", "p99", "max") if block[name]}
+
+
+def test_latency_of_a_cell_that_is_not_ok_is_in_no_output(tmp_path: Path) -> None:
+    """Neither the summary nor pages, nor a spectrum's file of an earlier drawing, quote it."""
+    rows = simulated.sweep([0, 1, 2])
+    run_dir = simulated.write_run(tmp_path, rows)
+    before = json.loads((write_report(run_dir), run_dir / "summary.json")[1].read_bytes())
+    marked = [r | ({"stamp": "saturated", "reason": "x"} if r["k"] == 1 else {}) for r in rows]
+    simulated.write_run(run_dir, marked)
+    write_report(run_dir, tmp_path / "root")
+    hidden = numbers_of(before["cells"][1]["response_ms"])
+    assert hidden
+    outputs = [run_dir / "summary.json", tmp_path / "root" / "perf_summary.json"]
+    assert not any(number in path.read_text() for path in outputs for number in hidden)
+    mean = f"{before['cells'][1]['response_ms']['mean']:.1f}"
+    for name in ("report.md", "report.html", "quorum_vs_latency.svg"):
+        text = (run_dir / name).read_text(encoding="utf-8")
+        assert not re.search(rf"[>|] ?{re.escape(mean)}\b", text)
+    assert not (run_dir / "response_k1.hgrm").exists()
+    assert (run_dir / "response_k2.hgrm").exists()
+
+
+def test_empty_run_gives_a_readable_report(tmp_path: Path) -> None:
+    """A run that ended before its first trial says so in every page."""
+    run_dir = simulated.write_run(tmp_path, [], status="interrupted")
+    summary = write_report(run_dir, tmp_path / "root")
+    assert summary.verdict == "unknown"
+    for name in ("report.html", "report.md", "summary.json"):
+        text = (run_dir / name).read_text(encoding="utf-8")
+        assert "No trial was finished" in text
+        assert "interrupted" in text
+
+
+def test_perf_summary_has_the_original_form(run_dir: Path) -> None:
+    """The original workload's reader finds its names, and the worst parity of each replica."""
+    rows = simulated.sweep()
+    bad = {"url": "http://127.0.0.1:8002", "status": "mismatch", "mismatch_keys": ["a"]}
+    rows[4]["parity"] = {"status": "mismatch", "replicas": [bad]}
+    simulated.write_run(run_dir, rows)
+    root = run_dir.parents[1]
+    summary = write_report(run_dir, root)
+    found = json.loads((root / "perf_summary.json").read_bytes())
+    assert found["leader_url"] == simulated.LEADER_URL
+    assert found["results"] == [
+        {"quorum": cell.k, "avg_latency_ms": cell.response_ms.mean} for cell in summary.cells
+    ]
+    assert bad in found["parity"]
+    assert len(found["parity"]) == 5
+    assert {"url": "http://127.0.0.1:8001", "status": "match"} in found["parity"]
+    assert (root / found["plot"]).is_file()
+
+
+def test_hgrm_holds_the_distribution_in_ms() -> None:
+    """The plotter's columns rise together and end at the largest value and the full count."""
+    values = [float(v) for v in range(1, 1001)]
+    text = to_hgrm(simulated.histogram_of(values)).decode()
+    heading, *lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    assert heading.split() == ["Value", "Percentile", "TotalCount", "1/(1-Percentile)"]
+    table = [[float(field) for field in line.split()[:3]] for line in lines]
+    assert table == sorted(table)
+    assert table[-1] == [pytest.approx(1000, rel=1e-3), 1.0, 1000]
+    for value, percentile, total in table:
+        assert total == pytest.approx(sum(v <= value for v in values), abs=1)
+        assert total / 1000 >= percentile - 0.001
+    deviation = re.search(r"StdDeviation += +([\d.]+)", text)
+    assert deviation
+    assert float(deviation[1]) == pytest.approx(288.7, rel=0.01)
+
+
+def test_unreadable_run_writes_nothing(tmp_path: Path) -> None:
+    """A folder that is no run stays as it was."""
+    with pytest.raises(UnreadableRunError):
+        write_report(tmp_path, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_latest_is_a_relative_link_that_moves(tmp_path: Path) -> None:
+    """The link works after the root is moved, and each report replaces it."""
+    for name in ("one", "two"):
+        (tmp_path / "r" / "writes" / name).mkdir(parents=True)
+        point_latest(tmp_path / "r", tmp_path / "r" / "writes" / name)
+    assert Path(os.readlink(tmp_path / "r" / "latest")) == Path("writes/two")  # noqa: PTH115
+    (tmp_path / "r").rename(tmp_path / "elsewhere")
+    assert (tmp_path / "elsewhere" / "latest").is_dir()
+
+
+def test_latest_is_a_copy_where_links_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without links the files are copied, over an earlier copy or link, and links come back."""
+    runs = []
+    for name in ("one", "two", "three", "four"):
+        runs.append(tmp_path / "writes" / name)
+        runs[-1].mkdir(parents=True)
+        (runs[-1] / "name").write_text(name)
+    latest = tmp_path / "latest"
+    point_latest(tmp_path, runs[0])
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError("a required privilege is not held by the client")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "symlink_to", refuse)
+        for run in runs[1:3]:
+            point_latest(tmp_path, run)
+            assert not latest.is_symlink()
+            assert (latest / "name").read_text() == run.name
+    point_latest(tmp_path, runs[3])
+    assert latest.is_symlink()
+    assert (latest / "name").read_text() == "four"
+    assert {path.name for path in tmp_path.iterdir()} == {"latest", "writes"}
+
+
+def test_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cannot be replaced stays whole, and no temporary file is left."""
+    path = tmp_path / "summary.json"
+    replace_file(path, b"old")
+
+    def refuse(*_: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(OSError, match="no space"):
+        replace_file(path, b"new")
+    assert [p.name for p in tmp_path.iterdir()] == ["summary.json"]
+    assert path.read_bytes() == b"old"
+
+
+def test_report_is_cheap_to_import() -> None:
+    """A command line that only mentions reports loads neither matplotlib nor scipy."""
+    code = (
+        "import sys, orchestration.report.write, orchestration.report.console;"
+        "print([m for m in ('matplotlib', 'scipy', 'jinja2') if m in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+def test_histograms_of_a_run_are_those_of_its_figures(run_dir: Path) -> None:
+    """The simulated rows are consistent: text, histogram and figures tell the same."""
+    row = read_run(run_dir).rows[4]
+    histogram = histograms.decode(row.operations["write"].histograms["response"])
+    assert histograms.describe_ms(histogram)["p99"] == row.response_ms.p99
