@@ -1,0 +1,219 @@
+"""Every call of the API, against six real processes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.cluster.nodes import Cluster
+
+
+def test_put_when_quorum_acknowledges_answers_with_position(cluster: Cluster) -> None:
+    """A committed write tells its key, value, position and how many followers have it."""
+    first, second = cluster.put("api-put", "one"), cluster.put("api-put", "two")
+    assert first.status_code == second.status_code == 200
+    body = second.json()
+    assert body["seq"] == first.json()["seq"] + 1
+    assert 3 <= body.pop("follower_acks") <= 5
+    assert body == {
+        "key": "api-put",
+        "value": "two",
+        "epoch": 1,
+        "seq": body["seq"],
+        "quorum_met": True,
+    }
+
+
+@pytest.mark.parametrize("key", ["a/b/c", "with space", "%2F", "é", "🔑", "a%2Fb", "?x=1#y"])
+def test_get_of_any_utf8_key_returns_what_was_put(cluster: Cluster, key: str) -> None:
+    """A key is any UTF-8, however it looks in a path."""
+    from urllib.parse import quote  # noqa: PLC0415
+
+    path = quote(key, safe="")
+    written = cluster.put(path, f"value of {key}")
+    assert written.json()["key"] == key
+    read = cluster.get(path)
+    assert read.status_code == 200
+    assert read.json() == {
+        "key": key,
+        "value": f"value of {key}",
+        "epoch": written.json()["epoch"],
+        "seq": written.json()["seq"],
+    }
+
+
+def test_put_of_empty_value_is_read_as_empty(cluster: Cluster) -> None:
+    """An empty value is a value."""
+    assert cluster.put("api-empty", "").status_code == 200
+    assert cluster.get("api-empty").json()["value"] == ""
+
+
+def test_delete_leaves_a_versioned_tombstone_everywhere(cluster: Cluster) -> None:
+    """After a delete every replica answers 404 with the deletion's position."""
+    cluster.put("api-delete", "x")
+    deleted = cluster.client.delete(f"{cluster.leader.url}/kv/api-delete")
+    assert deleted.status_code == 200
+    assert deleted.json()["value"] is None
+    cluster.wait_converged()
+    for node in cluster.nodes.values():
+        answer = cluster.get("api-delete", node)
+        assert answer.status_code == 404
+        error = answer.json()["error"]
+        assert (error["code"], error["seq"]) == ("not_found", deleted.json()["seq"])
+
+
+def test_delete_of_absent_key_is_committed(cluster: Cluster) -> None:
+    """A delete of a key that never was is a write like any other."""
+    answer = cluster.client.delete(f"{cluster.leader.url}/kv/api-never-there")
+    assert answer.status_code == 200
+    assert answer.json()["follower_acks"] >= 3
+
+
+def test_write_to_follower_is_refused_with_the_leaders_url(cluster: Cluster) -> None:
+    """A follower sends the client to the leader, definitely."""
+    follower = cluster.followers[0]
+    answer = cluster.client.put(f"{follower.url}/kv/api-follower", json={"value": "x"})
+    error = answer.json()["error"]
+    assert answer.status_code == 403
+    assert error["code"] == "not_leader"
+    assert error["definite"] is True
+    assert error["leader_url"] == cluster.leader.url
+    assert cluster.get("api-follower").status_code == 404
+
+
+def test_dump_holds_what_the_replica_shows(cluster: Cluster) -> None:
+    """A dump is {key: value} of one replica, without deleted keys."""
+    cluster.put("api-dump", "x")
+    cluster.put("api-dump-deleted", "x")
+    cluster.client.delete(f"{cluster.leader.url}/kv/api-dump-deleted")
+    cluster.wait_converged()
+    dumps = [cluster.client.get(f"{node.url}/dump").json() for node in cluster.nodes.values()]
+    assert dumps[0]["api-dump"] == "x"
+    assert "api-dump-deleted" not in dumps[0]
+    assert all(dump == dumps[0] for dump in dumps)
+
+
+def test_health_and_ready_tell_role_and_name(cluster: Cluster) -> None:
+    """Every node says who it is, and that it can work."""
+    for node in cluster.nodes.values():
+        role = "leader" if node is cluster.leader else "follower"
+        health = cluster.client.get(f"{node.url}/health").json()
+        assert health == {
+            "status": "ok",
+            "role": role,
+            "node_id": node.name,
+            "epoch": 1,
+            "start_id": node.start_id,
+        }
+        assert cluster.client.get(f"{node.url}/ready").status_code == 200
+
+
+@pytest.mark.parametrize("k", [0, 1, 5])
+def test_quorum_in_range_acts_on_the_next_write(cluster: Cluster, k: int) -> None:
+    """A new k holds for the writes that begin after it."""
+    answer = cluster.admin("quorum", write_quorum=k)
+    assert answer.status_code == 200
+    assert answer.json()["write_quorum"] == k
+    assert cluster.put("api-quorum", "x").json()["follower_acks"] >= k
+
+
+@pytest.mark.parametrize("k", [-1, 6, 2.5, "three", None])
+def test_quorum_out_of_range_is_refused_and_changes_nothing(cluster: Cluster, k: object) -> None:
+    """A k outside 0..n is a clear 400."""
+    answer = cluster.admin("quorum", write_quorum=k)
+    assert answer.status_code == 400
+    assert "write_quorum" in answer.json()["error"]["message"]
+    assert cluster.client.get(f"{cluster.leader.url}/admin/quorum").json()["write_quorum"] == 3
+
+
+def test_delays_are_returned_and_slow_the_next_write(cluster: Cluster) -> None:
+    """New delays hold for the entries that are appended after them."""
+    answer = cluster.admin("delays", min_delay_ms=150, max_delay_ms=160)
+    assert answer.status_code == 200
+    assert answer.json() == {
+        "min_delay_ms": 150,
+        "max_delay_ms": 160,
+        "delay_model": "independent",
+    }
+    assert cluster.put("api-delays", "x").elapsed.total_seconds() >= 0.15
+
+
+@pytest.mark.parametrize(("low", "high"), [(-1, 5), (10, 5), (0, 1e12), ("x", 5), (0, None)])
+def test_delays_out_of_range_are_refused_and_change_nothing(
+    cluster: Cluster, low: object, high: object
+) -> None:
+    """Delays that are no range are a clear 400."""
+    answer = cluster.admin("delays", min_delay_ms=low, max_delay_ms=high)
+    assert answer.status_code == 400
+    assert "delay_ms" in answer.json()["error"]["message"]
+    assert cluster.client.get(f"{cluster.leader.url}/admin/delays").json()["max_delay_ms"] == 0
+
+
+def test_admin_calls_on_a_follower_are_refused(cluster: Cluster) -> None:
+    """Only the leader is administrated."""
+    url = cluster.followers[2].url
+    for answer in (
+        cluster.client.post(f"{url}/admin/quorum", json={"write_quorum": 1}),
+        cluster.client.post(f"{url}/admin/delays", json={"min_delay_ms": 0, "max_delay_ms": 1}),
+        cluster.client.get(f"{url}/admin/replica-status"),
+        cluster.client.get(f"{url}/admin/links"),
+    ):
+        assert answer.status_code == 403
+        assert answer.json()["error"]["leader_url"] == cluster.leader.url
+
+
+def test_replica_status_shows_data_and_positions_of_all(cluster: Cluster) -> None:
+    """One call tells what every replica holds and how far it is."""
+    cluster.put("api-status", "x")
+    cluster.wait_converged()
+    status = cluster.client.get(f"{cluster.leader.url}/admin/replica-status").json()
+    urls = {node.url: node.name for node in cluster.followers}
+    assert status["leader"]["api-status"] == "x"
+    assert set(status["followers"]) == set(status["positions"]) == set(urls)
+    assert all(dump == status["leader"] for dump in status["followers"].values())
+    for url, position in status["positions"].items():
+        assert position["node_id"] == urls[url]
+        assert position["connected"] is True
+        assert position["learner"] is False
+        assert position["holes"] == 0
+        assert position["contiguous"] == position["max_seq"] == status["last_seq"]
+
+
+def test_unknown_paths_and_methods_have_the_error_shape(cluster: Cluster) -> None:
+    """Even the framework's own refusals come in the one shape."""
+    url = cluster.leader.url
+    for answer, status, code in (
+        (cluster.client.get(f"{url}/nothing"), 404, "unknown_path"),
+        (cluster.client.post(f"{url}/kv/x", json={}), 405, "method_not_allowed"),
+        (cluster.client.post(f"{url}/health"), 405, "method_not_allowed"),
+        (cluster.client.put(f"{url}/kv/", json={"value": "x"}), 400, "malformed"),
+        (cluster.client.put(f"{url}/kv/x", content=b"{"), 400, "malformed"),
+        (cluster.client.put(f"{url}/kv/x", json={"value": 5}), 400, "malformed"),
+        (cluster.put("k" * 1025, "x"), 413, "too_large"),
+        (cluster.put("large", "x" * (1024 * 1024 + 1)), 413, "too_large"),
+        (cluster.put("larger", "x" * (5 * 1024 * 1024)), 413, "too_large"),
+    ):
+        assert answer.status_code == status, answer.text
+        error = answer.json()["error"]
+        assert error["code"] == code
+        assert error["definite"] is True
+        assert error["message"].endswith(".")
+
+
+def test_openapi_describes_every_call(cluster: Cluster) -> None:
+    """The document lists the hot path too, with its errors."""
+    document = cluster.client.get(f"{cluster.leader.url}/openapi.json").json()
+    put = document["paths"]["/kv/{key}"]["put"]
+    assert {"200", "400", "403", "413", "422", "429", "503", "504"} <= set(put["responses"])
+    assert {
+        "/kv/{key}",
+        "/dump",
+        "/health",
+        "/ready",
+        "/admin/quorum",
+        "/admin/delays",
+        "/admin/links",
+        "/admin/replica-status",
+    } <= set(document["paths"])
