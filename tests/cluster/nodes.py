@@ -6,43 +6,43 @@ import contextlib
 import os
 import secrets
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import httpx
 import psutil
 import pytest
 from xprocess import ProcessStarter
 
+if TYPE_CHECKING:
+    import subprocess
+
 START_TIMEOUT_S = 15.0
 WAIT_TIMEOUT_S = 15.0
 STORE_VARIABLES = frozenset(
-    ("ROLE", "NODE_ID", "HOST", "PORT", "ADVERTISE_URL", "FOLLOWER_URLS", "WRITE_QUORUM")
-    + ("MIN_DELAY_MS", "MAX_DELAY_MS", "DELAY_MODEL", "DELAY_SEED", "REQUEST_TIMEOUT")
-    + ("CLUSTER_TOKEN", "ALLOW_INSECURE_BIND", "START_ID")
+    {
+        "ADVERTISE_URL",
+        "ALLOW_INSECURE_BIND",
+        "CLUSTER_TOKEN",
+        "DELAY_MODEL",
+        "DELAY_SEED",
+        "FOLLOWER_URLS",
+        "HOST",
+        "MAX_DELAY_MS",
+        "MIN_DELAY_MS",
+        "NODE_ID",
+        "PORT",
+        "REQUEST_TIMEOUT",
+        "ROLE",
+        "START_ID",
+        "WRITE_QUORUM",
+    }
 )
-    "ROLE",
-    "NODE_ID",
-    "HOST",
-    "PORT",
-    "ADVERTISE_URL",
-    "FOLLOWER_URLS",
-    "WRITE_QUORUM",
-    "MIN_DELAY_MS",
-    "MAX_DELAY_MS",
-    "DELAY_MODEL",
-    "DELAY_SEED",
-    "REQUEST_TIMEOUT",
-    "CLUSTER_TOKEN",
-    "ALLOW_INSECURE_BIND",
-    "START_ID",
-]
 
 
 def clean_environment(**variables: str) -> dict[str, str]:
