@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from orchestration.errors import QuorumeterError
 from orchestration.load.results import (
     ResultsError,
     TimelineRow,
@@ -35,10 +37,12 @@ POLL_INTERVAL_S = 0.25
 DEADLINE_SLACK_S = CLIENT_TIMEOUT_S + 20.0
 TERMINATE_TIMEOUT_S = 3.0
 LOG_FILE_NAME = "locust.log"
+# Locust appends ".json".
+LOCUST_STATS_NAME = "locust_stats"
 _LAST_LOG_LINES = 12
 
 
-class LoadgenError(Exception):
+class LoadgenError(QuorumeterError):
     """The load generator could not measure; the message holds its last log lines."""
 
 
@@ -99,7 +103,7 @@ class LoadGenerator:
     def run(self, *, on_progress: Callable[[TimelineRow], None] | None = None) -> TrialResult:
         """Starts Locust and waits for its end; nothing of it is left running, come what may."""
         trial = self._trial
-        trial.folder.mkdir(parents=True, exist_ok=True)
+        _make_empty(trial.folder)
         progress = _Progress(trial, on_progress)
         with (trial.folder / LOG_FILE_NAME).open("wb") as log:
             self._process = _start(trial, log.fileno())
@@ -140,7 +144,21 @@ class LoadGenerator:
         if exit_code != 0 and not self._is_stopped:
             msg = f"Locust ended with exit code {exit_code}"
             raise LoadgenError(self._with_log(msg))
+        if not self._is_stopped:
+            self._audit(result)
         return result
+
+    def _audit(self, result: TrialResult) -> None:
+        """Holds the recorder's count against Locust's own, kept independently of it."""
+        path = self._trial.folder / f"{LOCUST_STATS_NAME}.json"
+        try:
+            counted = sum(entry["num_requests"] for entry in json.loads(path.read_bytes()))
+        except (OSError, ValueError) as error:
+            msg = f"Locust left no count of its own to hold against the recorder's ({error})"
+            raise LoadgenError(self._with_log(msg)) from error
+        if counted != result.recorded:
+            msg = f"Locust counted {counted} requests, but the recorder {result.recorded}"
+            raise LoadgenError(self._with_log(msg))
 
     def _with_log(self, message: str) -> str:
         path = self._trial.folder / LOG_FILE_NAME
@@ -174,6 +192,8 @@ def command_line(trial: Trial) -> list[str]:
         "exit-code-on-error": 0,
         "csv": folder / "locust",
         "html": folder / "locust.html",
+        # Written at the very end; the CSV lacks what came in its last second.
+        "json-file": folder / LOCUST_STATS_NAME,
         "results-dir": folder,
         "rate": plan.rate_per_s,
         "arrivals": plan.arrivals,
@@ -196,6 +216,14 @@ def command_line(trial: Trial) -> list[str]:
         *(sys.executable, "-m", "locust", "--headless", "--only-summary"),
         *(f"--{name}={value}" for name, value in options.items()),
     ]
+
+
+def _make_empty(folder: Path) -> None:
+    """Makes the folder, without results of an earlier run that could pass for this one's."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for pattern in ("process-*.json", "timeline-*.csv"):
+        for path in folder.glob(pattern):
+            path.unlink()
 
 
 def _free_port() -> int:

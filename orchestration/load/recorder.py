@@ -115,6 +115,7 @@ class Recorder:
         self._offered = 0
         self._dropped = 0
         self._measured_completed = 0
+        self._recorded = 0
         self._last_end_ns = start_ns
         self.in_flight = 0
         self._second = _Second()
@@ -138,6 +139,7 @@ class Recorder:
         if sample is None:
             return
         self.in_flight -= 1
+        self._recorded += 1
         response_ns = sample.end_ns - sample.intended_start_ns
         self._second.add(response_ns, sample.error)
         if sample.intended_start_ns < self._window_start_ns:
@@ -177,6 +179,7 @@ class Recorder:
             measured_s=self._measured_ns(stopped_ns) / NS_PER_S,
             generator_cpu_share=cpu_share,
             ended_early=stopped_ns is not None and self._plan.has_end,
+            recorded=self._recorded,
         )
 
     def _measured_ns(self, stopped_ns: int | None) -> int:

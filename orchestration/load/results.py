@@ -99,6 +99,7 @@ class TrialResult:
         measured_s: length of the measured window.
         generator_cpu_share: of one core, 0 to 1, that the busiest process used.
         ended_early: whether the run was stopped before its plan was done.
+        recorded: all requests that ended, warm-up included; Locust must have counted as many.
     """
 
     operations: Mapping[str, OperationResult]
@@ -108,6 +109,7 @@ class TrialResult:
     measured_s: float
     generator_cpu_share: float
     ended_early: bool
+    recorded: int = 0
 
     @property
     def completed(self) -> int:
@@ -150,6 +152,7 @@ class TrialResult:
             measured_s=max((part.measured_s for part in parts), default=0.0),
             generator_cpu_share=max((part.generator_cpu_share for part in parts), default=0.0),
             ended_early=any(part.ended_early for part in parts),
+            recorded=sum(part.recorded for part in parts),
         )
 
     def write(self, folder: Path, process: int) -> Path:
@@ -174,6 +177,7 @@ _PLAIN_FIELDS = (
     "measured_s",
     "generator_cpu_share",
     "ended_early",
+    "recorded",
 )
 
 

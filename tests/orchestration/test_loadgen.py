@@ -1,0 +1,99 @@
+"""The load generator's command line, and trials that cannot be."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestration.load.schedule import LoadPlan
+from orchestration.loadgen import LoadgenError, Trial, command_line, locustfile_path
+
+# No two alike, and none the default.
+ODD_PLAN = LoadPlan(
+    rate_per_s=123.5,
+    arrivals="poisson",
+    warmup_s=0.25,
+    duration_s=2.75,
+    keys=17,
+    value_bytes=99,
+    read_share=0.125,
+    read_from="followers",
+    max_in_flight=321,
+    seed=77,
+    total_writes=4321,
+    write_quorum=2,
+)
+
+
+def trial_of(**changes: Any) -> Trial:
+    """A trial of the odd plan."""
+    plain = {"scenario": "writes", "url": "http://127.0.0.1:1", "folder": Path("trial")}
+    return Trial(**{"plan": ODD_PLAN} | plain | changes)
+
+
+def option(trial: Trial, name: str) -> str:
+    """An option's value on the trial's command line."""
+    (found,) = [part for part in command_line(trial) if part.startswith(f"--{name}=")]
+    return found.partition("=")[2]
+
+
+def test_command_line_says_every_field_of_the_plan() -> None:
+    """No setting of a plan is lost on its way to Locust."""
+    command = command_line(trial_of())
+    values = [part.partition("=")[2] for part in command if part.startswith("--")]
+    for field in dataclasses.fields(ODD_PLAN):
+        value = getattr(ODD_PLAN, field.name)
+        assert value != field.default, field.name
+        assert values.count(str(value)) == 1, field.name
+
+
+def test_command_line_leaves_the_quorum_alone_unless_told() -> None:
+    """No write quorum in the plan is an empty option, not k=0."""
+    quiet = dataclasses.replace(ODD_PLAN, write_quorum=None)
+    assert option(trial_of(plan=quiet), "write-quorum") == ""
+    zero = dataclasses.replace(ODD_PLAN, write_quorum=0)
+    assert option(trial_of(plan=zero), "write-quorum") == "0"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Locust cannot fork on Windows")
+@pytest.mark.parametrize(
+    ("rate_per_s", "users", "processes", "expected"),
+    [(100.0, 10, 1, "1"), (100.0, 1, 3, "3"), (0.0, 10, 1, "10"), (0.0, 1, 3, "3")],
+)
+def test_users_are_clients_in_a_closed_loop_and_dispatchers_in_an_open_one(
+    rate_per_s: float, users: int, processes: int, expected: str
+) -> None:
+    """An open loop takes one user per process, a closed loop at least that."""
+    plan = dataclasses.replace(ODD_PLAN, rate_per_s=rate_per_s)
+    trial = trial_of(plan=plan, users=users, processes=processes)
+    assert option(trial, "users") == option(trial, "spawn-rate") == expected
+
+
+def test_results_folder_is_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Locust's working directory decides nothing."""
+    monkeypatch.chdir(tmp_path)
+    assert option(trial_of(), "results-dir") == str(tmp_path / "trial")
+
+
+def test_unknown_scenario_is_refused_with_the_known_ones() -> None:
+    """The message lists what there is."""
+    with pytest.raises(LoadgenError, match=r"'wrong'.*mixed, seed_workload, writes"):
+        locustfile_path("wrong")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"plan": LoadPlan()}, "needs an end"),
+        ({"users": 0}, "at least one user"),
+        ({"processes": 0}, "at least one"),
+    ],
+)
+def test_a_trial_that_cannot_be_is_refused(changes: dict[str, Any], message: str) -> None:
+    """Before anything starts."""
+    with pytest.raises(ValueError, match=message):
+        trial_of(**changes)
