@@ -33,7 +33,7 @@ class QuorumTracker:
         self.uncommitted += 1
         if record.required == 0:
             self._commit(record)
-            self._advance()
+        self._advance()
 
     def acknowledge(self, follower: int, ranges: Iterable[SeqRange]) -> None:
         """Counts one follower's acknowledgments, and commits what has enough of them."""
@@ -73,6 +73,5 @@ class QuorumTracker:
         get, seq = self._log.get, self.stable_seq
         while (record := get(seq + 1)) is not None and record.committed:
             seq += 1
-        if seq != self.stable_seq:
-            self.stable_seq = seq
-            self._log.trim(seq)
+        self.stable_seq = seq
+        self._log.trim(seq)
