@@ -61,12 +61,14 @@ class Real:
             value = float(text)
         except ValueError:
             raise bad(name, text, self.range) from None
-        return self.check(value, name)
+        if not self.low <= value <= self.high:
+            raise bad(name, text, self.range)
+        return value
 
     def check(self, value: float, name: str) -> float:
         """``value`` itself, if it is in range (not-a-number never is)."""
         if not self.low <= value <= self.high:
-            raise bad(name, value, self.range)
+            raise bad(name, f"{value:g}", self.range)
         return value
 
 

@@ -1,0 +1,61 @@
+"""Stamps: which trials may be quoted."""
+
+from dataclasses import replace
+
+import pytest
+
+from orchestration.audit import Evidence, audit
+
+GOOD = Evidence(
+    offered=400,
+    completed=400,
+    dropped=0,
+    samples=400,
+    send_delay_p99_ms=1.0,
+    response_p50_ms=50.0,
+    generator_cpu_share=0.2,
+    has_ended_early=False,
+    parity="match",
+)
+
+
+def test_a_trial_that_went_well_is_ok() -> None:
+    """No stamp, no reason."""
+    assert audit(GOOD) == ("ok", "")
+
+
+@pytest.mark.parametrize(
+    ("changes", "stamp"),
+    [
+        ({"samples": 0}, "invalid"),
+        ({"has_ended_early": True}, "invalid"),
+        ({"parity": "error"}, "invalid"),
+        ({"parity": "mismatch"}, "invalid"),
+        ({"send_delay_p99_ms": 10.5}, "generator-bound"),
+        ({"generator_cpu_share": 0.99}, "generator-bound"),
+        ({"dropped": 1, "completed": 399}, "saturated"),
+        ({"completed": 379}, "saturated"),
+        ({"dropped": 50, "send_delay_p99_ms": 80.0}, "generator-bound"),
+    ],
+)
+def test_a_trial_that_cannot_be_quoted_gets_its_stamp_and_a_reason(
+    changes: dict[str, object], stamp: str
+) -> None:
+    """The generator's own faults come before the rate's, which they explain."""
+    found, reason = audit(replace(GOOD, **changes))
+    assert found == stamp
+    assert reason
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"samples": 1, "response_p50_ms": 900.0},
+        {"response_p50_ms": 5_000.0, "send_delay_p99_ms": 400.0},
+        {"completed": 381},
+        {"send_delay_p99_ms": 10.0},
+    ],
+)
+def test_a_stall_or_an_error_of_the_store_stays_ok(changes: dict[str, object]) -> None:
+    """What the store does is a result, however bad it looks."""
+    assert audit(replace(GOOD, **changes)) == ("ok", "")

@@ -1,0 +1,129 @@
+"""The command line: what it refuses, and what it plans."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from orchestration import __main__ as entry
+from orchestration.cli import run
+
+
+@pytest.fixture(autouse=True)
+def own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test sees a cluster that the user keeps."""
+    monkeypatch.setenv("QUORUMETER_STATE_DIR", str(tmp_path / "state"))
+
+
+def test_without_arguments_it_says_what_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    """And names three commands to try first."""
+    assert run([]) == 0
+    out = capsys.readouterr().out
+    assert "write quorum" in out
+    assert sum(line.startswith("  quorumeter ") for line in out.splitlines()) == 3
+
+
+@pytest.mark.parametrize("command", ["up", "down", "status", "sweep", "parity", "report", "web"])
+def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """--help of each says what it does."""
+    assert run([command, "--help"]) == 0
+    assert f"Usage: quorumeter {command}" in capsys.readouterr().out
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """--version names the program and its version."""
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("quorumeter, version ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--k", "9"], ["--k", "'9'", "0 to 5"]),
+        (["--k", "2", "--followers", "1"], ["--k", "'2'", "0 to 1"]),
+        (["--trials", "0"], ["--trials", "'0'", "1 to 1,000"]),
+        (["--warmup", "soon"], ["--warmup", "'soon'", "0s to 3,600s"]),
+        (["--duration", "0"], ["--duration", "'0'", "0.1s to 86,400s"]),
+        (["--rate", "-5"], ["--rate", "'-5'", "0.1 to 100,000"]),
+        (["--users", "0"], ["--users", "'0'", "1 to 10,000"]),
+        (["--followers", "99"], ["--followers", "'99'", "0 to 20"]),
+        (["--delay", "9:1"], ["--delay", "'9:1'", "0:60,000"]),
+        (["--seed", "-1"], ["--seed", "'-1'", "0 to 4,294,967,295"]),
+        (["--attach", "here"], ["--attach", "'here'", "http://"]),
+        (["--workload", "reads"], ["--workload", "'reads'", "mixed"]),
+        (["--engine", "redis"], ["--engine", "'redis'", "compose"]),
+        (["--engine", "compose", "--followers", "3"], ["--followers", "3", "docker-compose.yml"]),
+        (["--rate", "5", "--users", "5"], ["--rate", "--users"]),
+        (["--no-such-option"], ["--no-such-option"]),
+        (["stray"], ["stray"]),
+    ],
+)
+def test_a_bad_option_is_refused_in_one_sentence(
+    arguments: list[str], words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 64; the sentence names the option, what was given and what is allowed."""
+    assert run(["sweep", "--dry-run", *arguments]) == 64
+    captured = capsys.readouterr()
+    assert not captured.out
+    assert captured.err.count("\n") == 1
+    for word in words:
+        assert word in captured.err
+
+
+@pytest.mark.parametrize("arguments", [["no-such-command"], ["report"], ["up", "--port", "80"]])
+def test_a_bad_command_line_ends_with_the_usage_code(arguments: list[str]) -> None:
+    """Click's own 2 would mean an unknown verdict."""
+    assert run(arguments) == 64
+
+
+def test_a_dry_run_prints_the_plan_and_its_duration(capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing is started; every block has every k."""
+    assert run(["sweep", "--dry-run", "--k", "0-2,5", "--seed", "4"]) == 0
+    out = capsys.readouterr().out
+    assert "seed 4" in out
+    assert "12 trials, about" in out
+
+
+def test_a_dry_run_as_json_is_the_plan(capsys: pytest.CaptureFixture[str]) -> None:
+    """The scenario, its cells in order, and the seconds that it takes."""
+    assert run(["sweep", "--dry-run", "--json", "--k", "1,3", "--trials", "2", "--seed", "4"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["scenario"]["quorums"] == [1, 3]
+    assert sorted((c["block"], c["k"]) for c in found["cells"]) == [(0, 1), (0, 3), (1, 1), (1, 3)]
+    assert found["expected_duration_s"] > 20
+
+
+@pytest.mark.parametrize("command", ["status", "parity"])
+def test_without_a_cluster_a_command_says_how_to_get_one(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 2: what was asked is unknown."""
+    assert run([command]) == 2
+    assert "quorumeter up" in capsys.readouterr().err
+
+
+def test_down_without_a_cluster_has_nothing_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+    """It is no error to have nothing running."""
+    assert run(["down"]) == 0
+    assert "nothing to end" in capsys.readouterr().out
+
+
+def test_a_report_of_no_run_is_a_usage_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The sentence says what a run's folder looks like."""
+    assert run(["report", str(tmp_path)]) == 64
+    assert "manifest.json" in capsys.readouterr().err
+
+
+def test_an_installation_without_the_tool_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A node's installation answers in a sentence that says what to install."""
+    monkeypatch.setattr(entry, "find_spec", lambda name: None if name == "rich" else object())
+    with pytest.raises(SystemExit) as ended:
+        entry.main()
+    assert ended.value.code == 64
+    err = capsys.readouterr().err
+    assert "rich" in err
+    assert "pip install 'quorumeter[bench]'" in err

@@ -1,0 +1,92 @@
+"""Values that users write: what is understood, and what a refusal says."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestration import limits
+from orchestration.errors import UsageError
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("0-5", (0, 1, 2, 3, 4, 5)),
+        ("1,3", (1, 3)),
+        ("0-2,5", (0, 1, 2, 5)),
+        ("3,1,3", (1, 3)),
+        (" 2 , 4 ", (2, 4)),
+    ],
+)
+def test_quorums_in_every_notation_are_understood(text: str, expected: tuple[int, ...]) -> None:
+    """The notations of the manual give the quorums that they mean, ascending and each once."""
+    assert limits.parse_quorums(text, "--k", 5) == expected
+
+
+@pytest.mark.parametrize("text", ["", "a", "6", "-1", "3-1", "0-9", "1,,2", "1;2", "1.5", "99999"])
+def test_quorums_that_cannot_be_are_refused_by_name_and_range(text: str) -> None:
+    """A refusal names the option, what was given, and the range."""
+    with pytest.raises(UsageError) as refused:
+        limits.parse_quorums(text, "--k", 5)
+    message = str(refused.value)
+    assert "--k" in message
+    assert repr(text) in message
+    assert "from 0 to 5" in message
+
+
+@given(st.sets(st.integers(0, 30), min_size=1))
+def test_quorums_survive_being_written_and_read(quorums: set[int]) -> None:
+    """Formatting and parsing are inverse."""
+    text = limits.format_quorums(quorums)
+    assert limits.parse_quorums(text, "--k", 30) == tuple(sorted(quorums))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected_s"),
+    [("10", 10.0), ("10s", 10.0), ("500ms", 0.5), ("2m", 120.0), ("1.5", 1.5), ("1h", 3600.0)],
+)
+def test_durations_in_every_unit_become_seconds(text: str, expected_s: float) -> None:
+    """A bare number is seconds; ms, s, m and h are understood."""
+    assert limits.DURATION.parse(text, "--duration") == pytest.approx(expected_s)
+
+
+@pytest.mark.parametrize("text", ["", "fast", "-1", "0", "10x", "1e3", "10 s s", "nan", "2d"])
+def test_a_duration_that_is_none_is_refused_by_name(text: str) -> None:
+    """A refusal names the option and what was given."""
+    with pytest.raises(UsageError, match="--duration") as refused:
+        limits.DURATION.parse(text, "--duration")
+    assert repr(text) in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected_ms"),
+    [("0:100", (0.0, 100.0)), ("20", (20.0, 20.0)), ("0.5:1.5", (0.5, 1.5)), ("0:0", (0.0, 0.0))],
+)
+def test_delay_ranges_are_understood(text: str, expected_ms: tuple[float, float]) -> None:
+    """LOW:HIGH in ms; one number is both."""
+    assert limits.parse_delay_ms(text, "--delay") == expected_ms
+
+
+@pytest.mark.parametrize("text", ["", ":", "100:0", "-1:5", "a:b", "0:60001", "nan:nan", "1:2:3"])
+def test_a_delay_range_that_is_none_is_refused_by_name(text: str) -> None:
+    """A refusal names the option, what was given, and the limit."""
+    with pytest.raises(UsageError, match=r"--delay.*0:60,000"):
+        limits.parse_delay_ms(text, "--delay")
+
+
+@given(st.integers())
+def test_whole_numbers_are_taken_exactly_within_their_range(value: int) -> None:
+    """Both ends are allowed, and nothing beyond them."""
+    limit = limits.Whole(-3, 7)
+    if -3 <= value <= 7:
+        assert limit.parse(str(value), "--n") == value
+    else:
+        with pytest.raises(UsageError, match="from -3 to 7"):
+            limit.parse(str(value), "--n")
+
+
+@pytest.mark.parametrize("text", ["x", "", "nan", "inf", "0", "100001"])
+def test_a_rate_that_is_none_is_refused_by_name(text: str) -> None:
+    """Not-a-number and infinity are no rates either."""
+    with pytest.raises(UsageError, match="--rate"):
+        limits.RATE.parse(text, "--rate")

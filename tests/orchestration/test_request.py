@@ -1,0 +1,114 @@
+"""From options and the original workload's variables to a scenario."""
+
+from pathlib import Path
+
+import pytest
+
+from orchestration.errors import UsageError
+from orchestration.request import SweepRequest, to_scenario, with_environment
+from orchestration.scenario import Scenario
+
+
+def resolve(request: SweepRequest, environment: dict[str, str] | None = None) -> Scenario:
+    """The scenario of a request on five followers."""
+    completed = with_environment(request, environment or {})
+    return to_scenario(completed, followers=5, fresh_seed=7)
+
+
+def test_a_request_without_options_is_the_documented_default() -> None:
+    """A bare sweep measures k 0 to 5, 3 trials of 4 s after 1 s, 100/s, delays 0:100."""
+    scenario = resolve(SweepRequest())
+    assert scenario.quorums == (0, 1, 2, 3, 4, 5)
+    assert (scenario.trials, scenario.warmup_s, scenario.duration_s) == (3, 1.0, 4.0)
+    assert (scenario.rate_per_s, scenario.users) == (100.0, None)
+    assert (scenario.delay_ms, scenario.seed) == ((0.0, 100.0), 7)
+
+
+def test_users_make_a_closed_loop() -> None:
+    """Naming clients drops the default rate."""
+    scenario = resolve(SweepRequest(users=8))
+    assert (scenario.rate_per_s, scenario.users) == (None, 8)
+
+
+def test_an_attached_cluster_keeps_its_delays_unless_told() -> None:
+    """Without --delay an attached cluster's delays are left alone."""
+    url = "http://127.0.0.1:8000"
+    assert resolve(SweepRequest(attach_url=url)).delay_ms is None
+    assert resolve(SweepRequest(attach_url=url, delay_ms=(1.0, 2.0))).delay_ms == (1.0, 2.0)
+
+
+def test_the_original_workload_without_variables_is_the_original() -> None:
+    """100 writes, 10 at a time, 10 keys, k 1 to 5, delays 0:1000, one trial, no warm-up."""
+    scenario = resolve(SweepRequest(workload="seed"))
+    assert scenario.quorums == (1, 2, 3, 4, 5)
+    assert (scenario.total_writes, scenario.users, scenario.keys) == (100, 10, 10)
+    assert (scenario.trials, scenario.warmup_s, scenario.duration_s) == (1, 0.0, None)
+    assert scenario.delay_ms == (0.0, 1_000.0)
+
+
+def test_the_original_workload_honours_its_variables() -> None:
+    """Each of its numbers comes from its variable."""
+    environment = {
+        "QUORUM_VALUES": "1, 3",
+        "TOTAL_WRITES": "50",
+        "WRITE_CONCURRENCY": "5",
+        "KEY_COUNT": "4",
+        "REPORT_DIR": "elsewhere",
+    }
+    request = with_environment(SweepRequest(workload="seed"), environment)
+    scenario = to_scenario(request, followers=5, fresh_seed=7)
+    assert scenario.quorums == (1, 3)
+    assert (scenario.total_writes, scenario.users, scenario.keys) == (50, 5, 4)
+    assert request.out == Path("elsewhere")
+
+
+def test_an_option_wins_over_its_variable() -> None:
+    """What was typed counts more than what lies in the environment."""
+    environment = {"QUORUM_VALUES": "1", "WRITE_CONCURRENCY": "5", "REPORT_DIR": "elsewhere"}
+    request = SweepRequest(workload="seed", quorums="2", users=3, out=Path("here"))
+    completed = with_environment(request, environment)
+    scenario = to_scenario(completed, followers=5, fresh_seed=7)
+    assert (scenario.quorums, scenario.users, completed.out) == ((2,), 3, Path("here"))
+
+
+def test_other_workloads_ignore_the_original_ones_variables() -> None:
+    """A stray QUORUM_VALUES changes nothing for --workload writes."""
+    assert resolve(SweepRequest(), {"QUORUM_VALUES": "junk"}) == resolve(SweepRequest())
+
+
+def test_spawn_cluster_false_attaches_to_the_leader_that_is_named() -> None:
+    """LEADER_URL and FOLLOWER_URLS say where."""
+    environment = {
+        "SPAWN_CLUSTER": "False",
+        "LEADER_URL": "http://leader:1",
+        "FOLLOWER_URLS": "http://a:1, http://b:1",
+    }
+    request = with_environment(SweepRequest(workload="seed"), environment)
+    assert request.attach_url == "http://leader:1"
+    assert request.reached_urls == ("http://a:1", "http://b:1")
+    assert request.where == "attached"
+
+
+@pytest.mark.parametrize(
+    "variable",
+    ["SPAWN_CLUSTER", "QUORUM_VALUES", "TOTAL_WRITES", "WRITE_CONCURRENCY", "KEY_COUNT"],
+)
+def test_a_bad_variable_is_refused_by_its_name(variable: str) -> None:
+    """The refusal names the variable and what it held."""
+    with pytest.raises(UsageError, match=f"{variable} was given 'junk'"):
+        resolve(SweepRequest(workload="seed"), {variable: "junk"})
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({"attach_url": "http://a", "engine": "local"}, "--engine"),
+        ({"attach_url": "http://a", "followers": 3}, "--followers"),
+        ({"rate_per_s": 5.0, "users": 3}, "--users"),
+        ({"rate_per_s": 5.0, "workload": "seed"}, "--rate"),
+    ],
+)
+def test_options_that_exclude_each_other_are_refused(options: dict[str, object], name: str) -> None:
+    """The refusal names what cannot go together."""
+    with pytest.raises(UsageError, match=name):
+        SweepRequest(**options)

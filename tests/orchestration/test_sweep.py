@@ -1,0 +1,259 @@
+"""A sweep on a fake cluster: what is written, whatever happens."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from orchestration.control import Control
+from orchestration.errors import ClusterError
+from orchestration.interrupt import Interrupted
+from orchestration.load.results import (
+    OperationResult,
+    TimelineRow,
+    TrialResult,
+    new_histogram,
+)
+from orchestration.loadgen import LoadgenError
+from orchestration.manifest import RunFolder, create_run_folder, start_manifest
+from orchestration.progress import Progress
+from orchestration.scenario import Cell, Scenario, plan
+from orchestration.sweep import Ending, Sweep
+
+LEADER, FOLLOWER = "http://leader", "http://follower"
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+SCENARIO = Scenario(
+    workload="writes",
+    engine="local",
+    followers=1,
+    quorums=(0, 1),
+    trials=2,
+    warmup_s=1.0,
+    duration_s=4.0,
+    rate_per_s=100.0,
+    users=None,
+    total_writes=None,
+    keys=None,
+    delay_ms=(0.0, 10.0),
+    seed=1,
+)
+
+
+class FakeCluster:
+    """A leader and a follower behind a transport, which notes what is done to it."""
+
+    engine = "local"
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.quorums: list[int] = []
+        self.is_leader_alive = True
+
+    @property
+    def leader_url(self) -> str:
+        """The leader."""
+        return LEADER
+
+    @property
+    def follower_urls(self) -> dict[str, str]:
+        """The follower."""
+        return {FOLLOWER: FOLLOWER}
+
+    def start(self) -> None:
+        """Note it."""
+        self.calls.append("start")
+
+    def stop(self) -> None:
+        """Note it."""
+        self.calls.append("stop")
+
+    def answer(self, request: httpx.Request) -> httpx.Response:
+        """What the node at the request's URL says."""
+        path = request.url.path
+        if not self.is_leader_alive and request.url.host == "leader":
+            raise httpx.ConnectError("refused", request=request)
+        if path == "/admin/quorum":
+            self.quorums.append(json.loads(request.content)["write_quorum"])
+        bodies: dict[str, dict[str, Any]] = {
+            "/admin/delays": {
+                "min_delay_ms": 0.0,
+                "max_delay_ms": 10.0,
+                "delay_model": "independent",
+            },
+            "/admin/links": {"epoch": 1, "last_seq": 0, "stable_seq": 0, "links": {}},
+        }
+        return httpx.Response(200, json=bodies.get(path, {}))
+
+
+def good_result() -> TrialResult:
+    """400 writes of 1 ms each."""
+    histograms = {name: new_histogram() for name in ("response", "service", "send_delay")}
+    for name, value_ns in (("response", 1_000_000), ("service", 900_000), ("send_delay", 100_000)):
+        histograms[name].record_value(value_ns, 400)
+    return TrialResult(
+        operations={"write": OperationResult(ok=400, errors={}, histograms=histograms)},
+        offered=400,
+        dropped=0,
+        unfinished=0,
+        measured_s=4.0,
+        generator_cpu_share=0.1,
+        ended_early=False,
+    )
+
+
+def run_sweep(
+    tmp_path: Path, cluster: FakeCluster, trial: Callable[[int], TrialResult]
+) -> tuple[Ending, RunFolder]:
+    """A sweep whose i-th trial gives ``trial(i)``."""
+    run = create_run_folder(tmp_path, "writes", NOW)
+    count = iter(range(100))
+
+    def run_trial(
+        cell: Cell, leader_url: str, folder: Path, on_row: Callable[[TimelineRow], None]
+    ) -> TrialResult:
+        del cell, leader_url, folder, on_row
+        return trial(next(count))
+
+    with Control(transport=httpx.MockTransport(cluster.answer)) as control:
+        ending = Sweep(
+            SCENARIO,
+            cluster,
+            run,
+            start_manifest(run, SCENARIO, command=["quorumeter"], planned_trials=4, now=NOW),
+            run_trial=run_trial,
+            control=control,
+            progress=Progress(),
+            now=lambda: NOW,
+        ).execute()
+    return ending, run
+
+
+def rows(run: RunFolder) -> list[dict[str, Any]]:
+    """What is in cells.jsonl."""
+    path = run.path / "cells.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def manifest(run: RunFolder) -> dict[str, Any]:
+    """What is in manifest.json."""
+    return json.loads((run.path / "manifest.json").read_text())
+
+
+def test_a_sweep_measures_every_cell_in_the_order_of_its_plan(tmp_path: Path) -> None:
+    """One row a cell, with k set before it, and the cluster stopped at the end."""
+    cluster = FakeCluster()
+    ending, run = run_sweep(tmp_path, cluster, lambda _: good_result())
+    cells = plan(SCENARIO)
+    assert ending == Ending("complete", 4)
+    assert [(row["block"], row["k"]) for row in rows(run)] == [(c.block, c.k) for c in cells]
+    assert cluster.quorums == [cell.k for cell in cells]
+    assert cluster.calls == ["start", "stop"]
+
+
+def test_a_row_holds_what_was_measured(tmp_path: Path) -> None:
+    """Counts, rates, blocks in ms, parity and stamp."""
+    _, run = run_sweep(tmp_path, FakeCluster(), lambda _: good_result())
+    row = rows(run)[0]
+    assert row["response_ms"]["p50"] == pytest.approx(1.0, rel=0.001)
+    assert row["service_ms"]["mean"] == pytest.approx(0.9, rel=0.001)
+    assert row["send_delay_ms"]["max"] == pytest.approx(0.1, rel=0.001)
+    assert (row["samples"], row["offered_rate"], row["achieved_rate"]) == (400, 100.0, 100.0)
+    assert (row["stamp"], row["reason"], row["errors"]) == ("ok", "", {})
+    assert row["delay_ms"] == [0.0, 10.0]
+    assert row["parity"] == {
+        "status": "match",
+        "replicas": [{"url": FOLLOWER, "status": "match"}],
+    }
+
+
+def test_a_complete_manifest_says_what_the_run_was(tmp_path: Path) -> None:
+    """Run, seed, leader, times, machine and versions."""
+    _, run = run_sweep(tmp_path, FakeCluster(), lambda _: good_result())
+    found = manifest(run)
+    assert found["run"] == "writes/20260102T030405Z"
+    assert (found["status"], found["planned_trials"], found["seed"]) == ("complete", 4, 1)
+    assert found["leader_url"] == LEADER
+    assert found["finished_at"] == "2026-01-02T03:04:05.000Z"
+    assert found["machine"]["cores"] >= 1
+    assert "locust" in found["versions"]
+
+
+def test_an_interrupted_sweep_keeps_its_rows_and_stops_its_cluster(tmp_path: Path) -> None:
+    """What was measured stays, and the manifest says that more was planned."""
+
+    def trial(index: int) -> TrialResult:
+        if index == 2:
+            raise Interrupted(2)
+        return good_result()
+
+    cluster = FakeCluster()
+    ending, run = run_sweep(tmp_path, cluster, trial)
+    assert (ending.status, ending.exit_code, ending.trials_done) == ("interrupted", 130, 2)
+    assert len(rows(run)) == 2
+    assert manifest(run)["status"] == "interrupted"
+    assert cluster.calls[-1] == "stop"
+
+
+def test_a_trial_that_the_generator_could_not_run_is_invalid(tmp_path: Path) -> None:
+    """Its row says why, and the sweep goes on."""
+
+    def trial(index: int) -> TrialResult:
+        if index == 0:
+            raise LoadgenError("Locust ended with exit code 1\nits log")
+        return good_result()
+
+    ending, run = run_sweep(tmp_path, FakeCluster(), trial)
+    first, second, *_ = rows(run)
+    assert ending.status == "complete"
+    assert (first["stamp"], first["reason"]) == ("invalid", "Locust ended with exit code 1")
+    assert first["response_ms"]["p50"] is None
+    assert second["stamp"] == "ok"
+
+
+def test_a_leader_that_dies_ends_the_sweep_with_a_sentence(tmp_path: Path) -> None:
+    """The trial in which it died is written down; the exit code is 2."""
+    cluster = FakeCluster()
+
+    def trial(index: int) -> TrialResult:
+        cluster.is_leader_alive = index < 1
+        return good_result()
+
+    ending, run = run_sweep(tmp_path, cluster, trial)
+    assert (ending.status, ending.exit_code) == ("failed", 2)
+    assert "leader is gone" in ending.message
+    assert [row["stamp"] for row in rows(run)] == ["ok", "invalid"]
+    assert cluster.calls == ["start", "stop"]
+
+
+def test_a_cluster_that_does_not_start_is_stopped_all_the_same(tmp_path: Path) -> None:
+    """Half a cluster is no reason to leave processes behind."""
+
+    class Failing(FakeCluster):
+        def start(self) -> None:
+            super().start()
+            raise ClusterError("no node came up")
+
+    cluster = Failing()
+    ending, run = run_sweep(tmp_path, cluster, lambda _: good_result())
+    assert (ending.status, ending.message) == ("failed", "no node came up")
+    assert manifest(run)["status"] == "failed"
+    assert cluster.calls == ["start", "stop"]
+
+
+def test_runs_of_the_same_second_get_folders_of_their_own(tmp_path: Path) -> None:
+    """No run overwrites another."""
+    names = {create_run_folder(tmp_path, "writes", NOW).name for _ in range(3)}
+    assert names == {f"writes/20260102T030405Z{suffix}" for suffix in ("", "-2", "-3")}
+
+
+def test_a_closed_loop_has_users_and_no_rate(tmp_path: Path) -> None:
+    """The manifest repeats the kind of load."""
+    scenario = replace(SCENARIO, rate_per_s=None, users=4)
+    run = create_run_folder(tmp_path, "writes", NOW)
+    found = start_manifest(run, scenario, command=[], planned_trials=4, now=NOW)
+    assert (found["scenario"]["rate_per_s"], found["scenario"]["users"]) == (None, 4)
