@@ -1,0 +1,147 @@
+"""Every job of the project, each with its own set-up: ``nox -l`` lists them.
+
+The sessions use the interpreter that runs nox. Environments are built from the locked versions in
+``requirements/`` and reused until these change.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import nox
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+ROOT = Path(__file__).parent
+# nox waits this long for a session's process after Ctrl-C before it asks it to end, and then again
+# before it kills it: enough for a sweep to end its nodes and to write the report of what it has.
+INTERRUPT_TIMEOUT_S = 1.0
+TERMINATE_TIMEOUT_S = 60.0
+
+nox.needs_version = ">=2025.2.9"
+nox.options.sessions = ["lint", "types", "tests"]
+nox.options.reuse_existing_virtualenvs = True
+nox.options.error_on_missing_interpreters = True
+
+
+def _stop_like_ctrl_c(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+# A nox that is told to end would leave its session's process behind; one that is interrupted ends
+# it first. The exit code is then that of an interrupt.
+signal.signal(signal.SIGTERM, _stop_like_ctrl_c)
+
+
+def install(session: nox.Session, extra: str) -> None:
+    """Installs the locked versions and the project, unless just these are there already."""
+    lock = ROOT / "requirements" / f"{extra}.txt"
+    wanted = hashlib.sha256(lock.read_bytes() + (ROOT / "pyproject.toml").read_bytes()).hexdigest()
+    stamp = Path(session.virtualenv.location) / "installed.sha256"
+    if stamp.is_file() and stamp.read_text() == wanted:
+        return
+    session.install("--require-hashes", "-r", str(lock))
+    # pip cannot check the hash of a folder, so the project itself comes in a step of its own.
+    session.install("--no-deps", "--editable", str(ROOT))
+    stamp.write_text(wanted)
+
+
+def run(session: nox.Session, *command: str) -> None:
+    """Runs a command of the environment, and gives it time to clean up when it is stopped."""
+    session.run(
+        *command,
+        interrupt_timeout=INTERRUPT_TIMEOUT_S,
+        terminate_timeout=TERMINATE_TIMEOUT_S,
+    )
+
+
+@nox.session
+def sweep(session: nox.Session) -> None:
+    """Measure every write quorum on a local cluster and write reports/."""
+    install(session, "bench")
+    run(session, "quorumeter", "sweep", *session.posargs)
+
+
+@nox.session
+def web(session: nox.Session) -> None:
+    """Start a local cluster and Locust's web UI."""
+    install(session, "bench")
+    run(session, "quorumeter", "web", *session.posargs)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run the test suite."""
+    install(session, "dev")
+    run(session, "pytest", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measure the store's speed against a bare server and a naive store (needs wrk)."""
+    install(session, "dev")
+    run(session, "python", "-m", "tests.bench", *session.posargs)
+
+
+@nox.session
+def compose(session: nox.Session) -> None:
+    """Test the container image and the compose file (needs a Docker engine)."""
+    install(session, "dev")
+    run(session, "pytest", "-m", "compose", "tests/compose", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style, import walls and formatting."""
+    install(session, "dev")
+    run(session, "ruff", "check", *session.posargs)
+    run(session, "ruff", "format", "--check")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check types."""
+    install(session, "dev")
+    run(session, "mypy", *session.posargs)
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """Measure branch coverage of what runs in-process."""
+    install(session, "dev")
+    unit = ("tests/kv_app", "tests/orchestration")
+    run(session, "coverage", "run", "-m", "pytest", *(session.posargs or unit))
+    run(session, "coverage", "report")
+
+
+@nox.session
+def lock(session: nox.Session) -> None:
+    """Resolve requirements/*.txt anew from pyproject.toml."""
+    session.install("uv")
+    for name, extra in (("node", ()), ("bench", ("--extra", "bench")), ("dev", ("--extra", "dev"))):
+        session.run(
+            "uv",
+            "pip",
+            "compile",
+            "--universal",
+            "--generate-hashes",
+            "--no-emit-index-url",
+            "--no-emit-find-links",
+            "--python-version=3.11",
+            "--no-header",
+            "--quiet",
+            "pyproject.toml",
+            *extra,
+            *session.posargs,
+            f"--output-file=requirements/{name}.txt",
+        )
+
+
+if sys.platform == "win32":  # pragma: no cover
+    # Ctrl-Break is what a Windows console sends where POSIX has SIGTERM.
+    signal.signal(signal.SIGBREAK, _stop_like_ctrl_c)
