@@ -172,9 +172,7 @@ class Link:
         due_ns = record.appended_ns
         if not delays.is_zero:
             due_ns += delays.draw_ns(self.node_id or "", entry.epoch, entry.seq)
-        self._schedule.push(
-            record, due_ns, after_all_before=delays.kind is DelayKind.FIFO and not delays.is_zero
-        )
+        self._schedule.push(record, due_ns, after_all_before=delays.kind is DelayKind.FIFO)
 
     def _send_due(self) -> None:
         """Sends all that is due and sets the timer for the rest.

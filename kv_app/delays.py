@@ -101,7 +101,7 @@ class LinkSchedule(Generic[Item]):
         """
         if after_all_before:
             due_ns = max(due_ns, self._last_due_ns)
-            self._last_due_ns = due_ns
+        self._last_due_ns = max(due_ns, self._last_due_ns)
         self._pushed += 1
         heapq.heappush(self._heap, (due_ns, self._pushed, item))
 
