@@ -1,0 +1,277 @@
+"""The log, what a replica holds of it, and idempotency keys, against slow obvious models."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kv_app.delays import DelayModel
+from kv_app.log import (
+    HeldPositions,
+    IdempotencyIndex,
+    Log,
+    LogRecord,
+    fingerprint_of,
+    to_ranges,
+)
+from kv_app.messages import Entry, Operation, SeqRange
+
+SMALL_SEQS = st.integers(min_value=1, max_value=40)
+
+
+def make_record(seq: int, idempotency_key: str | None = None) -> LogRecord:
+    """Returns the record of a put of a key of its own."""
+    entry = Entry(1, seq, int(Operation.PUT), f"key{seq}", "value", idempotency_key)
+    return LogRecord(entry, b"", 0, DelayModel(), 1)
+
+
+def make_log(entries: int, capacity: int = 1000) -> Log:
+    """Returns a log with so many entries, none of them dropped."""
+    log = Log(capacity)
+    for seq in range(1, entries + 1):
+        log.append(make_record(seq))
+    return log
+
+
+# --- positions that a replica holds -----------------------------------------------------------
+
+changes = st.one_of(
+    st.tuples(st.just("add"), SMALL_SEQS, st.just(0)),
+    st.tuples(st.just("add_range"), SMALL_SEQS, st.integers(min_value=0, max_value=10)),
+    st.tuples(st.just("advance"), SMALL_SEQS, st.just(0)),
+)
+
+
+def change(held: HeldPositions, model: set[int], step: tuple[str, int, int]) -> None:
+    """Applies one step to both, and checks what the step itself returns."""
+    name, seq, more = step
+    if name == "add":
+        assert held.add(seq) is (seq not in model)
+        model.add(seq)
+    elif name == "add_range":
+        held.add_range(seq, seq + more)
+        model.update(range(seq, seq + more + 1))
+    else:
+        held.advance(seq)
+        model.update(range(1, seq + 1))
+
+
+def contiguous_of(model: set[int]) -> int:
+    """Returns the highest number below which none is missing."""
+    seq = 0
+    while seq + 1 in model:
+        seq += 1
+    return seq
+
+
+@given(st.lists(changes, max_size=30))
+def test_held_positions_after_any_changes_tell_what_a_set_tells(
+    steps: list[tuple[str, int, int]],
+) -> None:
+    """In whatever order positions come, all numbers are those of the plain set of them."""
+    held, model = HeldPositions(), set[int]()
+    for step in steps:
+        change(held, model, step)
+        contiguous = contiguous_of(model)
+        newest = max(model, default=0)
+        assert held.contiguous == contiguous
+        assert held.max_seq == newest
+        assert held.holes == sum(seq not in model for seq in range(1, newest))
+        assert {seq for seq in range(1, 60) if held.holds(seq)} == model
+        above = [seq for span in held.ranges_above() for seq in range(span.first, span.last + 1)]
+        assert above == sorted(seq for seq in model if seq > contiguous)
+
+
+@given(st.lists(changes, max_size=20))
+def test_held_positions_told_and_read_again_are_equal(steps: list[tuple[str, int, int]]) -> None:
+    """``contiguous`` and ``ranges_above`` say everything: whoever reads them holds an equal one."""
+    held = HeldPositions()
+    for step in steps:
+        change(held, {seq for seq in range(1, 60) if held.holds(seq)}, step)
+    told = HeldPositions(held.contiguous)
+    for span in held.ranges_above():
+        told.add_range(span.first, span.last)
+    assert told == held
+    told.add(told.max_seq + 1)
+    assert told != held
+
+
+def test_held_positions_compared_with_another_type_are_not_equal() -> None:
+    """A comparison with something else is no error, and they are not hashable: they change."""
+    assert HeldPositions() != 0
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(HeldPositions())
+
+
+def test_held_positions_of_a_snapshot_start_contiguous() -> None:
+    """A replica that begins at a position holds everything up to it."""
+    held = HeldPositions(7)
+    assert (held.contiguous, held.max_seq, held.holes) == (7, 7, 0)
+    assert held.holds(1)
+    assert not held.add(7)
+    assert held.add(8)
+
+
+# --- ranges -----------------------------------------------------------------------------------
+
+
+@given(st.lists(SMALL_SEQS, max_size=40))
+def test_to_ranges_in_any_order_keeps_every_number(seqs: list[int]) -> None:
+    """Nothing is lost, added or reordered."""
+    spans = to_ranges(seqs)
+    assert [seq for span in spans for seq in range(span.first, span.last + 1)] == seqs
+
+
+@given(st.sets(SMALL_SEQS))
+def test_to_ranges_of_sorted_numbers_is_as_short_as_can_be(seqs: set[int]) -> None:
+    """One range per run: a new one starts exactly where the number before is missing."""
+    spans = to_ranges(sorted(seqs))
+    assert [span.first for span in spans] == sorted(s for s in seqs if s - 1 not in seqs)
+    assert [span.last for span in spans] == sorted(s for s in seqs if s + 1 not in seqs)
+
+
+def test_to_ranges_of_examples() -> None:
+    """The shape of the result, spelled out."""
+    assert to_ranges([]) == []
+    assert to_ranges([4]) == [SeqRange(4, 4)]
+    assert to_ranges([1, 2, 3, 7, 9, 10]) == [SeqRange(1, 3), SeqRange(7, 7), SeqRange(9, 10)]
+
+
+# --- the log ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seq", [1, 2, 4])
+def test_log_append_of_another_than_the_next_seq_is_refused(seq: int) -> None:
+    """Positions have no gaps and no second meaning; a refused one changes nothing."""
+    log = make_log(2)
+    with pytest.raises(ValueError, match=f"seq {seq} does not follow 2"):
+        log.append(make_record(seq))
+    assert (len(log), log.last_seq) == (2, 2)
+
+
+@given(
+    capacity=st.integers(min_value=1, max_value=8),
+    entries=st.integers(min_value=0, max_value=20),
+    stable=st.integers(min_value=0, max_value=20),
+)
+def test_log_trim_drops_the_oldest_over_capacity_and_nothing_above_stable(
+    capacity: int, entries: int, stable: int
+) -> None:
+    """What remains is the suffix that the rule leaves, and it is found at its positions."""
+    stable = min(stable, entries)
+    log = make_log(entries, capacity)
+    log.trim(stable)
+    dropped = max(0, min(entries - capacity, stable))
+    assert log.first_seq == dropped + 1
+    assert len(log) == entries - dropped
+    for seq in range(1, entries + 2):
+        record = log.get(seq)
+        if dropped < seq <= entries:
+            assert record is not None
+            assert record.entry.seq == seq
+        else:
+            assert record is None
+
+
+@given(
+    capacity=st.integers(min_value=1, max_value=8),
+    entries=st.integers(min_value=0, max_value=20),
+    stable=st.integers(min_value=0, max_value=20),
+)
+def test_log_has_room_exactly_when_a_trim_keeps_one_more_within_capacity(
+    capacity: int, entries: int, stable: int
+) -> None:
+    """Asked of a log within its capacity, the answer is what append and trim would come to."""
+    stable = min(stable, entries)
+    log = make_log(entries, capacity)
+    log.trim(entries)
+    has_room = log.has_room(stable)
+    log.append(make_record(entries + 1))
+    log.trim(stable)
+    assert has_room == (len(log) <= capacity)
+
+
+@given(st.integers(min_value=0, max_value=20), st.sets(SMALL_SEQS))
+def test_log_missing_from_a_replica_is_the_difference_ascending(
+    entries: int, seqs: set[int]
+) -> None:
+    """A replica gets exactly what it lacks."""
+    log, held = make_log(entries), HeldPositions()
+    for seq in seqs:
+        held.add(seq)
+    missing = [record.entry.seq for record in log.missing_from(held)]
+    assert missing == [seq for seq in range(1, entries + 1) if seq not in seqs]
+
+
+def test_log_missing_from_a_replica_that_is_too_far_behind_says_so() -> None:
+    """Once the log has dropped what a replica lacks, only the whole state helps."""
+    log = make_log(10, capacity=4)
+    log.trim(10)
+    with pytest.raises(LookupError, match="starts at 7"):
+        list(log.missing_from(HeldPositions(5)))
+    assert [record.entry.seq for record in log.missing_from(HeldPositions(6))] == [7, 8, 9, 10]
+
+
+# --- idempotency ------------------------------------------------------------------------------
+
+
+@given(
+    capacity=st.integers(min_value=0, max_value=5),
+    keys=st.lists(st.integers(min_value=0, max_value=30), unique=True, max_size=12),
+)
+def test_idempotency_index_remembers_the_last_keys_and_no_others(
+    capacity: int, keys: list[int]
+) -> None:
+    """It forgets by count, oldest first; what it remembers it tells in full."""
+    index = IdempotencyIndex(capacity)
+    for seq, key in enumerate(keys, start=1):
+        index.remember(str(key), make_record(seq).entry)
+    remembered = keys[len(keys) - min(capacity, len(keys)) :]
+    for seq, key in enumerate(keys, start=1):
+        found = index.find(str(key))
+        if key in remembered:
+            assert found is not None
+            assert (found.epoch, found.seq, found.acks) == (1, seq, 0)
+            assert found.fingerprint == fingerprint_of(Operation.PUT, f"key{seq}", "value")
+        else:
+            assert found is None
+
+
+def test_idempotency_index_keeps_the_acknowledgments_of_a_commit() -> None:
+    """A retry after the entry left the log is told what the first answer said."""
+    index = IdempotencyIndex(1)
+    index.remember("a", make_record(1).entry)
+    index.committed("a", 3)
+    found = index.find("a")
+    assert found is not None
+    assert found.acks == 3
+
+
+def test_idempotency_index_ignores_the_commit_of_a_forgotten_key() -> None:
+    """A write may commit after its key was forgotten; that is no error and brings nothing back."""
+    index = IdempotencyIndex(1)
+    index.remember("a", make_record(1).entry)
+    index.remember("b", make_record(2).entry)
+    index.committed("a", 3)
+    assert index.find("a") is None
+    found = index.find("b")
+    assert found is not None
+    assert found.acks == 0
+
+
+operations = st.tuples(
+    st.sampled_from([Operation.PUT, Operation.DELETE]),
+    st.text(alphabet="a:1+-", max_size=4),
+    st.none() | st.text(alphabet="a:1+-", max_size=4),
+)
+
+
+@given(operations, operations)
+def test_fingerprints_are_equal_only_for_equal_operations(
+    first: tuple[Operation, str, str | None], second: tuple[Operation, str, str | None]
+) -> None:
+    """Neither a value that looks like a key nor an absent one that looks empty is mistaken."""
+    same = fingerprint_of(*first) == fingerprint_of(*second)
+    assert same == (first == second)
+    assert len(fingerprint_of(*first)) == 16

@@ -1,0 +1,187 @@
+"""The quorum tracker against a model that recounts everything after every step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kv_app.delays import DelayModel
+from kv_app.log import Log, LogRecord
+from kv_app.messages import Entry, Operation, SeqRange
+from kv_app.quorum import QuorumTracker
+
+FOLLOWERS = 4
+NO_LIMIT = 1000
+
+
+@dataclass
+class ModelEntry:
+    """One entry as the promise has it: who holds it, and the lowest k since its append."""
+
+    required: int
+    holders: set[int] = field(default_factory=set)
+    is_committed: bool = False
+
+    def settle(self) -> None:
+        """Commits it if it has enough; a commit is never taken back."""
+        self.is_committed = self.is_committed or len(self.holders) >= self.required
+
+
+class Pair:
+    """The tracker, and beside it a model that remembers every entry for ever."""
+
+    def __init__(self, capacity: int, write_quorum: int) -> None:
+        self.log = Log(capacity)
+        self.commits: list[int] = []
+        self.tracker = QuorumTracker(self.log, write_quorum, self._on_commit)
+        self.model: list[ModelEntry] = []
+        self.records: list[LogRecord] = []
+        self.dropped_before_commit: list[int] = []
+
+    def _on_commit(self, record: LogRecord) -> None:
+        self.commits.append(record.entry.seq)
+
+    def append(self) -> None:
+        """Adds the next entry, with the k in force."""
+        k = self.tracker.write_quorum
+        entry = Entry(1, self.log.last_seq + 1, int(Operation.PUT), "key", "value", None)
+        record = LogRecord(entry, b"", 0, DelayModel(), k)
+        self.log.append(record)
+        self.records.append(record)
+        self.model.append(ModelEntry(k))
+        self.tracker.begin(record)
+
+    def acknowledge(self, follower: int, spans: list[tuple[int, int]]) -> None:
+        """Lets a follower acknowledge everything in some spans."""
+        for first, last in spans:
+            for seq in range(first, last + 1):
+                if self.log.get(seq) is not None:  # a dropped one is committed: nobody counts on
+                    self.model[seq - 1].holders.add(follower)
+        self.tracker.acknowledge(follower, [SeqRange(first, last) for first, last in spans])
+
+    def set_write_quorum(self, k: int) -> None:
+        """Changes k."""
+        for entry in self.model:
+            if not entry.is_committed:
+                entry.required = min(entry.required, k)
+        self.tracker.set_write_quorum(k)
+
+    def check(self) -> None:
+        """Holds everything that the tracker says against the model."""
+        for entry in self.model:
+            entry.settle()
+        committed = {seq for seq, entry in enumerate(self.model, 1) if entry.is_committed}
+        assert sorted(self.commits) == sorted(committed)  # each is reported, and once
+        for record, entry in zip(self.records, self.model, strict=True):
+            assert record.committed == entry.is_committed
+            assert record.required == entry.required
+            assert record.ack_count == len(entry.holders)
+        stable = 0
+        while stable + 1 in committed:
+            stable += 1
+        assert self.tracker.stable_seq == stable
+        assert self.tracker.uncommitted == len(self.model) - len(committed)
+        held = {seq for seq in range(1, len(self.model) + 1) if self.log.get(seq) is not None}
+        assert {seq for seq in range(1, len(self.model) + 1) if seq not in committed} <= held
+        assert held == set(range(self.log.first_seq, len(self.model) + 1))
+
+
+ks = st.integers(min_value=0, max_value=FOLLOWERS + 1)
+spans = st.tuples(
+    st.integers(min_value=-2, max_value=25), st.integers(min_value=-2, max_value=25)
+)  # also empty ones, and beyond both ends of the log
+steps = st.one_of(
+    st.just(("append",)),
+    st.just(("append",)),
+    st.tuples(
+        st.just("acknowledge"),
+        st.integers(min_value=0, max_value=FOLLOWERS - 1),
+        st.lists(spans, max_size=3),
+    ),
+    st.tuples(st.just("set_write_quorum"), ks),
+)
+
+
+@settings(max_examples=300)
+@given(
+    capacity=st.integers(min_value=1, max_value=6),
+    write_quorum=ks,
+    sequence=st.lists(steps, max_size=40),
+)
+def test_quorum_after_any_sequence_is_what_a_recount_says(
+    capacity: int, write_quorum: int, sequence: list[tuple[object, ...]]
+) -> None:
+    """Committed is exactly who has enough distinct followers, told once, never dropped before."""
+    pair = Pair(capacity, write_quorum)
+    for name, *arguments in sequence:
+        getattr(pair, str(name))(*arguments)
+        pair.check()
+
+
+def test_acknowledgment_of_one_follower_twice_counts_once() -> None:
+    """k=2 needs two followers, not two messages."""
+    pair = Pair(NO_LIMIT, 2)
+    pair.append()
+    pair.acknowledge(0, [(1, 1), (1, 1)])
+    pair.acknowledge(0, [(1, 1)])
+    assert pair.commits == []
+    pair.acknowledge(3, [(1, 1)])
+    assert pair.commits == [1]
+
+
+def test_acknowledgment_after_the_commit_still_counts_but_is_not_told_again() -> None:
+    """Replication goes on after the answer; the count shows it."""
+    pair = Pair(NO_LIMIT, 1)
+    pair.append()
+    pair.acknowledge(0, [(1, 1)])
+    pair.acknowledge(1, [(1, 1)])
+    assert pair.commits == [1]
+    assert pair.records[0].ack_count == 2
+
+
+def test_commit_at_k_zero_needs_nobody() -> None:
+    """k=0 is asynchronous replication: the append is the commit."""
+    pair = Pair(NO_LIMIT, 0)
+    pair.append()
+    assert pair.commits == [1]
+    assert pair.tracker.stable_seq == 1
+
+
+def test_raising_k_leaves_the_writes_that_wait_as_they_began() -> None:
+    """A write keeps the k that it began with; the next one needs the new one."""
+    pair = Pair(NO_LIMIT, 1)
+    pair.append()
+    pair.set_write_quorum(3)
+    pair.append()
+    pair.acknowledge(0, [(1, 2)])
+    assert pair.commits == [1]
+    assert [record.required for record in pair.records] == [1, 3]
+
+
+def test_lowering_k_commits_those_that_have_enough_already() -> None:
+    """A lowering helps the writes that wait, at once, and a later raise does not undo it."""
+    pair = Pair(NO_LIMIT, 3)
+    pair.append()
+    pair.append()
+    pair.acknowledge(0, [(1, 2)])
+    pair.acknowledge(1, [(2, 2)])
+    pair.set_write_quorum(2)
+    assert pair.commits == [2]
+    pair.set_write_quorum(4)
+    pair.acknowledge(1, [(1, 1)])
+    assert pair.commits == [2, 1]
+    assert [record.begun_with for record in pair.records] == [3, 3]
+
+
+def test_log_behind_an_uncommitted_entry_is_trimmed_up_to_it_as_entries_come() -> None:
+    """While one entry waits, the log drops what is stable for each that comes, so it stays full."""
+    pair = Pair(4, 0)
+    for _ in range(4):
+        pair.append()
+    pair.set_write_quorum(1)
+    for waiting in range(1, 4):
+        pair.append()
+        assert len(pair.log) == 4
+        assert pair.log.first_seq == 1 + waiting
