@@ -161,14 +161,20 @@ def _own_url(host: str, port: int) -> str:
 
 def _url(name: str, text: str) -> str:
     url = text.rstrip("/")
-    try:
-        parts = urlsplit(url)
-        usable = parts.scheme == "http" and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is none, a broken IPv6 address
-        usable = False
-    if not usable or parts.path or parts.query or parts.fragment or parts.username:
+    if not _is_base_url(url):
         raise SettingsError(f"{name}={text!r} must be of the form http://HOST:PORT.")
     return url
+
+
+def _is_base_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+        host.encode("idna")
+    except ValueError:  # a port that is none, a broken IPv6 address, a name that none can look up
+        return False
+    is_bare = url == f"http://{parts.netloc}" and not {"@", " "} & set(url)
+    return is_bare and bool(host) and port != 0
 
 
 def _follower_urls(text: str, role: Role) -> tuple[str, ...]:
