@@ -174,6 +174,7 @@ def _status_table(found: dict[str, Any]) -> Table:
         f"link delays {low:g} to {high:g} ms ({found['delay_model']})",
         title_justify="left",
         box=box.SIMPLE_HEAD,
+        pad_edge=False,
     )
     for node in found["nodes"]:
         table.add_row(
