@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import socket
 import subprocess
 import sys
 import time
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
 
+from orchestration.clusters import processes
 from orchestration.errors import QuorumeterError
 from orchestration.load.results import (
     ResultsError,
@@ -39,7 +42,6 @@ TERMINATE_TIMEOUT_S = 3.0
 LOG_FILE_NAME = "locust.log"
 # Locust appends ".json".
 LOCUST_STATS_NAME = "locust_stats"
-_LAST_LOG_LINES = 12
 
 
 class LoadgenError(QuorumeterError):
@@ -79,6 +81,19 @@ class Trial:
             msg = "Locust cannot fork on Windows; use one load process there"
             raise ValueError(msg)
 
+    @property
+    def longest_s(self) -> float:
+        """After so many seconds the run has ended, or something is wrong."""
+        plan = self.plan
+        if plan.duration_s > 0:
+            planned_s = plan.warmup_s + plan.duration_s
+        elif plan.is_open_loop:
+            planned_s = plan.total_writes / plan.rate_per_s
+        else:
+            # At worst every request runs into the client's timeout.
+            planned_s = math.ceil(plan.total_writes / self.users) * CLIENT_TIMEOUT_S
+        return planned_s + DEADLINE_SLACK_S
+
 
 def run_trial(
     trial: Trial, *, on_progress: Callable[[TimelineRow], None] | None = None
@@ -97,7 +112,6 @@ class LoadGenerator:
 
     def __init__(self, trial: Trial) -> None:
         self._trial = trial
-        self._process: subprocess.Popen[bytes] | None = None
         self._is_stopped = False
 
     def run(self, *, on_progress: Callable[[TimelineRow], None] | None = None) -> TrialResult:
@@ -105,33 +119,34 @@ class LoadGenerator:
         trial = self._trial
         _make_empty(trial.folder)
         progress = _Progress(trial, on_progress)
-        with (trial.folder / LOG_FILE_NAME).open("wb") as log:
-            self._process = _start(trial, log.fileno())
-            try:
-                self._wait(self._process, progress)
-            finally:
-                _end_tree(self._process)
+        variables = {**os.environ, **(trial.environment or {})}
+        locust = processes.spawn(command_line(trial), variables, trial.folder / LOG_FILE_NAME)
+        family = _Family(locust)
+        try:
+            self._wait(locust, family, progress)
+        finally:
+            family.end()
         progress.report()
-        return self._result(self._process.returncode)
+        return self._result(locust.returncode)
 
     def stop(self) -> None:
         """Ends Locust early; `run` then returns what was measured, or raises LoadgenError."""
         self._is_stopped = True
 
-    def _wait(self, process: subprocess.Popen[bytes], progress: _Progress) -> None:
-        plan = self._trial.plan
-        planned_s = plan.warmup_s + plan.duration_s if plan.duration_s else float("inf")
-        deadline_s = time.monotonic() + planned_s + DEADLINE_SLACK_S
+    def _wait(self, locust: processes.Child, family: _Family, progress: _Progress) -> None:
+        deadline_s = time.monotonic() + self._trial.longest_s
         while not self._is_stopped:
             try:
-                process.wait(POLL_INTERVAL_S)
+                locust.wait(POLL_INTERVAL_S)
             except subprocess.TimeoutExpired:
+                if self._trial.processes > 1:
+                    family.look()
                 progress.report()
             else:
                 return
             if time.monotonic() > deadline_s:
-                _end_tree(process)
-                msg = f"Locust did not end {DEADLINE_SLACK_S:g} s after its plan's end"
+                family.end()
+                msg = f"Locust was ended: it took longer than {self._trial.longest_s:g} s"
                 raise LoadgenError(self._with_log(msg))
 
     def _result(self, exit_code: int) -> TrialResult:
@@ -162,9 +177,7 @@ class LoadGenerator:
 
     def _with_log(self, message: str) -> str:
         path = self._trial.folder / LOG_FILE_NAME
-        with path.open(encoding="utf-8", errors="replace") as log:
-            lines = "".join(deque(log, maxlen=_LAST_LOG_LINES))
-        return f"{message}; see {path}. Its last lines:\n{lines}"
+        return f"{message}; see {path}. Its last lines:\n{processes.tail(path)}"
 
 
 def locustfile_path(scenario: str) -> Path:
@@ -221,7 +234,7 @@ def command_line(trial: Trial) -> list[str]:
 def _make_empty(folder: Path) -> None:
     """Makes the folder, without results of an earlier run that could pass for this one's."""
     folder.mkdir(parents=True, exist_ok=True)
-    for pattern in ("process-*.json", "timeline-*.csv"):
+    for pattern in ("process-*.json", "timeline-*.csv", LOG_FILE_NAME):
         for path in folder.glob(pattern):
             path.unlink()
 
@@ -232,46 +245,28 @@ def _free_port() -> int:
     return port
 
 
-def _start(trial: Trial, log_file: int) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(  # noqa: S603 - our own interpreter and options
-        command_line(trial),
-        stdin=subprocess.DEVNULL,
-        stdout=log_file,
-        stderr=subprocess.STDOUT,
-        env={**os.environ, **(trial.environment or {})},
-        # In a group of its own: Ctrl-C in a terminal reaches the orchestrator, which decides.
-        start_new_session=os.name != "nt",
-        creationflags=_new_group_flag(),
-    )
+class _Family:
+    """Locust and the processes that it has forked."""
 
+    def __init__(self, locust: processes.Child) -> None:
+        self._locust = locust
+        self._marks = {processes.mark(locust.pid)}
 
-def _new_group_flag() -> int:
-    if sys.platform == "win32":
-        return subprocess.CREATE_NEW_PROCESS_GROUP
-    return 0
+    def look(self) -> None:
+        """Notes the children while their parent still knows them."""
+        with suppress(psutil.NoSuchProcess):
+            for child in psutil.Process(self._locust.pid).children(recursive=True):
+                self._marks.add(processes.mark(child.pid))
 
-
-def _end_tree(process: subprocess.Popen[bytes]) -> None:
-    """Ends a process and its children, politely and then not; returns when all are gone."""
-    try:
-        root = psutil.Process(process.pid)
-        tree = [root, *root.children(recursive=True)]
-    except psutil.NoSuchProcess:
-        tree = []
-    for member in tree:
-        _signal(member.terminate)
-    _, alive = psutil.wait_procs(tree, timeout=TERMINATE_TIMEOUT_S)
-    for member in alive:
-        _signal(member.kill)
-    psutil.wait_procs(alive, timeout=TERMINATE_TIMEOUT_S)
-    process.wait()
-
-
-def _signal(send: Callable[[], None]) -> None:
-    try:
-        send()
-    except psutil.NoSuchProcess:
-        return
+    def end(self) -> None:
+        """Ends all of them, with time to write results; returns when none is left."""
+        if self._locust.poll() is None:
+            self.look()
+            self._locust.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                self._locust.wait(TERMINATE_TIMEOUT_S)
+        processes.stop(list(self._marks))
+        self._locust.wait()
 
 
 class _Progress:

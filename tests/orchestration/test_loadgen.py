@@ -10,7 +10,13 @@ from typing import Any
 import pytest
 
 from orchestration.load.schedule import LoadPlan
-from orchestration.loadgen import LoadgenError, Trial, command_line, locustfile_path
+from orchestration.loadgen import (
+    DEADLINE_SLACK_S,
+    LoadgenError,
+    Trial,
+    command_line,
+    locustfile_path,
+)
 
 # No two alike, and none the default.
 ODD_PLAN = LoadPlan(
@@ -97,3 +103,17 @@ def test_a_trial_that_cannot_be_is_refused(changes: dict[str, Any], message: str
     """Before anything starts."""
     with pytest.raises(ValueError, match=message):
         trial_of(**changes)
+
+
+@pytest.mark.parametrize(
+    ("plan", "planned_s"),
+    [
+        (LoadPlan(warmup_s=1, duration_s=4), 5),
+        (LoadPlan(rate_per_s=50, total_writes=100), 2),
+        # Ten rounds of ten users, each until the client gives up.
+        (LoadPlan(rate_per_s=0, total_writes=100), 60),
+    ],
+)
+def test_deadline_leaves_time_for_the_plan_at_its_worst(plan: LoadPlan, planned_s: float) -> None:
+    """A run that is merely slow is not ended."""
+    assert trial_of(plan=plan, users=10).longest_s == planned_s + DEADLINE_SLACK_S

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestration.load.recorder import NS_PER_MS, LatencyCounts, Recorder, Sample
@@ -19,6 +19,7 @@ latencies_ns = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(latencies_ns)
 def test_percentiles_are_the_exact_ones_to_a_thousandth(values_ns: list[int]) -> None:
     """Both the live percentiles and the histogram's agree with sorting all values."""
@@ -36,6 +37,7 @@ def test_percentiles_are_the_exact_ones_to_a_thousandth(values_ns: list[int]) ->
         assert any(live_ns == pytest.approx(value, rel=1e-3) for value in neighbours_ns)
 
 
+@settings(deadline=None)
 @given(latencies_ns)
 def test_counters_are_hdr_histograms_own_buckets(values_ns: list[int]) -> None:
     """Counting first and converting later gives what HdrHistogram would have recorded."""

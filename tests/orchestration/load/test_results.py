@@ -69,7 +69,8 @@ def shape(histogram: HdrHistogram) -> list[int]:
     ]
 
 
-@settings(max_examples=20)  # HdrHistogram's mean walks through all its 33,000 counters.
+# HdrHistogram's mean walks through all its 33,000 counters.
+@settings(max_examples=20, deadline=None)
 @given(latencies_ns)
 def test_histogram_decoded_from_its_text_is_the_same(values_ns: list[int]) -> None:
     """Nothing is lost on the way through base64, empty histograms included."""
@@ -79,6 +80,7 @@ def test_histogram_decoded_from_its_text_is_the_same(values_ns: list[int]) -> No
     assert decoded.get_mean_value() == histogram.get_mean_value()
 
 
+@settings(deadline=None)
 @given(st.lists(latencies_ns, min_size=1, max_size=4))
 def test_merged_parts_equal_the_whole(parts: list[list[int]]) -> None:
     """Percentiles do not depend on how many processes recorded them."""
@@ -164,6 +166,7 @@ def test_tail_sees_rows_as_they_are_appended(tmp_path: Path) -> None:
     assert tail.new_rows() == []
 
 
+@settings(deadline=None)
 @given(cut=st.integers(min_value=0, max_value=200))
 def test_tail_waits_for_the_end_of_a_half_written_line(
     tmp_path_factory: pytest.TempPathFactory, cut: int

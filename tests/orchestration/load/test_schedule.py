@@ -7,7 +7,7 @@ import itertools
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestration.load.schedule import (
@@ -32,6 +32,7 @@ plans = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(plans, st.integers(min_value=1, max_value=5))
 def test_arrivals_shared_by_processes_are_those_of_one(plan: LoadPlan, processes: int) -> None:
     """However many processes offer a plan, together they offer the same arrivals."""
@@ -40,6 +41,7 @@ def test_arrivals_shared_by_processes_are_those_of_one(plan: LoadPlan, processes
     assert list(heapq.merge(*shares)) == alone
 
 
+@settings(deadline=None)
 @given(plans)
 def test_arrivals_are_ordered_and_end_with_the_plan(plan: LoadPlan) -> None:
     """Arrivals never go back in time and none is due at or after the plan's end."""
@@ -49,12 +51,14 @@ def test_arrivals_are_ordered_and_end_with_the_plan(plan: LoadPlan) -> None:
     assert all(0 <= offset_ns < plan.end_ns for offset_ns in offsets_ns)
 
 
+@settings(deadline=None)
 @given(plans)
 def test_arrivals_drawn_twice_are_equal(plan: LoadPlan) -> None:
     """The same plan gives the same schedule."""
     assert list(arrival_offsets_ns(plan, Share())) == list(arrival_offsets_ns(plan, Share()))
 
 
+@settings(deadline=None)
 @given(st.floats(min_value=0.5, max_value=50_000), st.integers(min_value=0, max_value=10_000_000))
 def test_constant_arrivals_never_drift(rate_per_s: float, index: int) -> None:
     """The n-th arrival is due n / rate after the start, to a nanosecond, however large n is."""
@@ -92,6 +96,7 @@ def test_total_writes_ends_an_open_loop() -> None:
     assert [len(share) for share in shares] == [4, 3]
 
 
+@settings(deadline=None)
 @given(st.integers(min_value=0, max_value=10_000), st.integers(min_value=1, max_value=20))
 def test_shares_of_a_total_add_up_to_it(total: int, processes: int) -> None:
     """Requests are divided without rest, and evenly to one."""
@@ -114,6 +119,7 @@ def test_keys_are_uniform_reproducible_and_differ_by_stream() -> None:
     assert all(count == pytest.approx(1_000, abs=150) for count in counts.values())
 
 
+@settings(deadline=None)
 @given(st.integers(min_value=MIN_VALUE_BYTES, max_value=300), st.integers(min_value=0))
 def test_values_have_their_size_and_never_repeat(value_bytes: int, seed: int) -> None:
     """Every value is unique over streams and seeds, and exactly as long as asked for."""

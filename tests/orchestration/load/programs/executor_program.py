@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import gevent
 from gevent.event import Event
 
-from orchestration.load.alarm import now_ns
+from orchestration.load.alarm import LoopAlarm, best_alarm, now_ns
 from orchestration.load.drivers import DriverError
 from orchestration.load.executor import ClosedLoop, OpenLoop, Request, Sender
 from orchestration.load.recorder import Recorder, Sample
@@ -117,14 +117,18 @@ def overflow() -> dict[str, Any]:
 
 
 def reuse() -> dict[str, Any]:
-    """A quick store, asked slowly: how many greenlets, so connections, does that take?"""
-    greenlets = set()
+    """Ten slow answers, then quick ones: how many greenlets, so connections, serve the quick?"""
+    calls = iter(range(10_000))
+    quick_greenlets = set()
 
     def call() -> None:
-        greenlets.add(gevent.getcurrent())
-        gevent.sleep(0.001)
+        if next(calls) < 10:
+            gevent.sleep(0.3)
+        else:
+            quick_greenlets.add(gevent.getcurrent())
+            gevent.sleep(0.001)
 
-    return open_loop(call, rate_per_s=50, duration_s=0.6) | {"workers": len(greenlets)}
+    return open_loop(call, rate_per_s=50, duration_s=1.2) | {"workers": len(quick_greenlets)}
 
 
 def failures() -> dict[str, Any]:
@@ -137,6 +141,30 @@ def failures() -> dict[str, Any]:
             raise error
 
     return open_loop(call, rate_per_s=100, duration_s=0.05)
+
+
+def alarms() -> dict[str, Any]:
+    """How late each kind of alarm is, and whether others ran while it slept."""
+    kinds = [best_alarm(), LoopAlarm()]
+    lateness_ns, turns = [], 0
+
+    def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            gevent.sleep(0)
+
+    bystander = gevent.spawn(others)
+    for alarm in kinds:
+        for delay_ns in (-NS_PER_S, 0, 1, 1_000, 300_000, 2_500_000):
+            due_ns, turns_before = now_ns() + delay_ns, turns
+            alarm.sleep_until(due_ns)
+            lateness_ns.append(now_ns() - due_ns)
+            if turns == turns_before:
+                raise RuntimeError(f"{alarm} let nobody else run")
+        alarm.close()
+    bystander.kill()
+    return {"earliest_ns": min(lateness_ns)}
 
 
 def closed_loop() -> dict[str, Any]:
