@@ -1,0 +1,96 @@
+"""A node as a process: its start, its refusals, its end."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+
+from tests.cluster.nodes import clean_environment, free_ports, wait_until
+from tests.cluster.tool import ROOT
+
+if TYPE_CHECKING:
+    from tests.cluster.nodes import MakeCluster
+
+
+def run_node(**variables: str) -> subprocess.CompletedProcess[str]:
+    """Runs a node that is expected to refuse to start."""
+    return subprocess.run(
+        [sys.executable, "-m", "kv_app"],
+        env=clean_environment(**variables),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("ROLE", "king"),
+        ("PORT", "0"),
+        ("HOST", "0.0.0.0"),  # noqa: S104  refused without a token
+        ("WRITE_QUORUM", "-1"),
+        ("FOLLOWER_URLS", "ftp://x"),
+        ("MAX_DELAY_MS", "soon"),
+        ("REQUEST_TIMEOUT", "0"),
+    ],
+)
+def test_bad_setting_ends_the_node_with_a_sentence(variable: str, value: str) -> None:
+    """A node that cannot use a setting names it, and exits with 64 before it listens."""
+    done = run_node(**{variable: value})
+    assert done.returncode == 64
+    assert done.stderr.startswith("kv_app: ")
+    assert variable in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_taken_port_ends_the_node_with_a_sentence() -> None:
+    """A port that somebody has is one sentence, not a traceback."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = run_node(PORT=port)
+    assert done.returncode != 0
+    assert port in done.stderr
+    assert "PORT" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_sigterm_ends_a_node_quickly_and_cleanly(make_cluster: MakeCluster) -> None:
+    """SIGTERM is a clean end, for a leader with open channels and for a follower."""
+    cluster = make_cluster(2, 1)
+    cluster.wait_connected()
+    for node in (cluster.followers[0], cluster.leader, cluster.followers[1]):
+        start_s = time.monotonic()
+        assert node.stop() in {0, -15}
+        assert time.monotonic() - start_s < 5
+
+
+def test_uvicorn_serves_the_application_by_name() -> None:
+    """`uvicorn kv_app.main:app` is the other way to start a node."""
+    port = free_ports(1)[0]
+    command = [sys.executable, "-m", "uvicorn", "kv_app.main:app", "--port", str(port)]
+    with subprocess.Popen(
+        command, env=clean_environment(NODE_ID="by-name"), cwd=ROOT, stderr=subprocess.DEVNULL
+    ) as process:
+        try:
+
+            def node_id() -> str | None:
+                try:
+                    answer = httpx.get(f"http://127.0.0.1:{port}/health", trust_env=False)
+                except httpx.HTTPError:
+                    return None
+                return str(answer.json()["node_id"])
+
+            assert wait_until(node_id, "the node answers") == "by-name"
+            url = f"http://127.0.0.1:{port}/kv/x"
+            assert httpx.put(url, json={"value": "1"}, trust_env=False).status_code == 200
+        finally:
+            process.terminate()
