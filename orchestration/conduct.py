@@ -170,7 +170,7 @@ def exit_code(summary: Summary, ending: Ending, *, is_strict: bool = False) -> i
     if ending.exit_code is not None:
         return ending.exit_code
     if is_strict and any(cell.stamp != "ok" for cell in summary.cells):
-        return max(EXIT_CODES[summary.verdict], EXIT_CODES["unknown"])
+        return EXIT_CODES[summary.verdict] or EXIT_CODES["unknown"]
     return EXIT_CODES[summary.verdict]
 
 

@@ -14,8 +14,8 @@ Engine = Literal["local", "compose", "attached"]
 # What a sweep takes besides its trials, on two cores: starting the cluster, Locust's start and
 # end around each trial, drawing the report. Only --dry-run's estimate uses them.
 START_S: Mapping[str, float] = {"local": 3.0, "compose": 45.0, "attached": 0.0}
-TRIAL_OVERHEAD_S = 2.0
-REPORT_S = 6.0
+TRIAL_OVERHEAD_S = 1.3
+REPORT_S = 4.0
 
 
 @dataclass(frozen=True, slots=True)
