@@ -23,6 +23,7 @@ from kv_app.messages import (
     CLOSE_SILENT,
     CLOSE_TOO_SLOW,
     PROTOCOL_VERSION,
+    UNREADABLE,
     Ack,
     CaughtUp,
     FollowerMessage,
@@ -210,7 +211,7 @@ class Link:
         """Takes a message of the follower; one that breaks the protocol ends the channel."""
         try:
             self._on(_decode(payload))
-        except (msgspec.MsgspecError, ProtocolViolationError) as error:
+        except (*UNREADABLE, ProtocolViolationError) as error:
             self._disconnect(CLOSE_PROTOCOL, f"the follower broke the protocol: {error}")
         except ChannelError as error:
             self._disconnect(CLOSE_REFUSED, str(error))

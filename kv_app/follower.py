@@ -15,6 +15,7 @@ from kv_app.messages import (
     CLOSE_REPLACED,
     CLOSE_SILENT,
     PROTOCOL_VERSION,
+    UNREADABLE,
     Ack,
     CaughtUp,
     Entries,
@@ -64,8 +65,8 @@ class Follower:
 
     @property
     def is_empty(self) -> bool:
-        """True if it holds no entry."""
-        return self.held.max_seq == 0
+        """True if it holds no entry, and no part of a snapshot either."""
+        return self.held.max_seq == 0 and len(self.state) == 0
 
     async def serve(self, receive: Receive, send: Send) -> None:
         """Serves one replication channel (an accepted ASGI WebSocket) until it ends."""
@@ -176,12 +177,13 @@ class _Session:
             raise ProtocolViolationError("no hello in time") from None
         if not isinstance(hello, Hello):
             raise ProtocolViolationError("a channel begins with a hello")
-        await self._reply(self._follower.follow(self, hello))
-        if not self._follower.is_followed(self):
-            raise ChannelError("this node holds the entries of another cluster, and keeps them")
-        logger.info("follows %s at %s", hello.leader_id, hello.leader_url)
-        self._watch()
+        welcome = self._follower.follow(self, hello)
         try:
+            await self._reply(welcome)
+            if not self._follower.is_followed(self):
+                raise ChannelError("this node holds the entries of another cluster, and keeps them")
+            logger.info("follows %s at %s", hello.leader_id, hello.leader_url)
+            self._watch()
             await self._take_messages()
         except asyncio.CancelledError:
             if self._end is None:
@@ -225,7 +227,7 @@ class _Session:
             return None
         try:
             message: LeaderMessage = _decode(event.get("bytes") or b"")
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             raise ProtocolViolationError(f"a message that cannot be read: {error}") from error
         return message
 

@@ -282,8 +282,8 @@ class Leader:
         for other in self.links:
             if other is not link and other.is_connected and other.node_id == welcome.node_id:
                 raise ChannelError(f"NODE_ID {welcome.node_id!r} is also that of {other.url}")
-        is_empty = not welcome.contiguous and not welcome.above
-        link.has_data = not is_empty and welcome.cluster_id != self._cluster_id
+        holds_any = bool(welcome.cluster_id or welcome.contiguous or welcome.above)
+        link.has_data = holds_any and welcome.cluster_id != self._cluster_id
         self._decide()
         if link.has_data:
             raise ChannelError("it holds the entries of an earlier leader, and is left as it is")

@@ -16,6 +16,9 @@ Epoch = NewType("Epoch", int)
 NodeId = NewType("NodeId", str)
 
 PROTOCOL_VERSION = 1
+# What msgspec raises for bytes that are no message: text that is not UTF-8 and nesting without end
+# are not among its own errors.
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 # Why a channel was closed, as codes of WebSocket close frames: 4000 to 4999 are an application's.
 CLOSE_NORMAL = 1000
 CLOSE_REFUSED = 4000

@@ -27,6 +27,7 @@ from kv_app.errors import (
     TooManyInFlightError,
 )
 from kv_app.messages import (
+    UNREADABLE,
     Operation,
     PutBody,
     PutRequest,
@@ -156,7 +157,7 @@ def decode_value(body: bytes) -> str:
     """
     try:
         return _decode_put(body).value
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise MalformedError(f'The body must be {{"value": "…"}}: {error}.') from None
 
 
