@@ -92,7 +92,7 @@ def bench(session: nox.Session) -> None:
 def compose(session: nox.Session) -> None:
     """Test the container image and the compose file (needs a Docker engine)."""
     install(session, "dev")
-    run(session, "pytest", "-m", "compose", "tests/compose", *session.posargs)
+    run(session, "pytest", "tests/compose", *session.posargs)
 
 
 @nox.session
