@@ -12,18 +12,19 @@ from typing import ClassVar
 
 from orchestration.load.user import KvUser, Request
 
-CONCURRENCY = int(os.environ.get("WRITE_CONCURRENCY", "10"))
+CONCURRENCY = os.environ.get("WRITE_CONCURRENCY", "10")
 
 
 class SeedWorkload(KvUser):
     """Clients that write back to back until all writes are done."""
 
     closed_loop_only = True
-    option_defaults: ClassVar[dict[str, float]] = {
-        "rate": 0.0,
-        "warmup": 0.0,
-        "total_writes": int(os.environ.get("TOTAL_WRITES", "100")),
-        "keys": int(os.environ.get("KEY_COUNT", "10")),
+    # As text: they are checked and converted like what a user types.
+    option_defaults: ClassVar[dict[str, str]] = {
+        "rate": "0",
+        "warmup": "0",
+        "total_writes": os.environ.get("TOTAL_WRITES", "100"),
+        "keys": os.environ.get("KEY_COUNT", "10"),
         "num_users": CONCURRENCY,
         "spawn_rate": CONCURRENCY,
     }

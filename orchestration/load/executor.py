@@ -15,7 +15,7 @@ from gevent.hub import Waiter
 from orchestration.load.alarm import best_alarm, now_ns
 from orchestration.load.drivers import DriverError
 from orchestration.load.recorder import NS_PER_MS, Sample
-from orchestration.load.schedule import CLIENT_TIMEOUT_S, NS_PER_S
+from orchestration.load.schedule import CLIENT_TIMEOUT_S, CONNECT_TIMEOUT_S, NS_PER_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from orchestration.load.recorder import Recorder
 
 DRAIN_POLL_S = 0.005
-# After the schedule's end every request has answered or timed out by then.
-DRAIN_LIMIT_S = CLIENT_TIMEOUT_S + 1.0
+# After the schedule's end every request has connected and answered, or timed out, by then.
+DRAIN_LIMIT_S = CONNECT_TIMEOUT_S + CLIENT_TIMEOUT_S + 1.0
 
 
 class RequestEvent(Protocol):

@@ -32,12 +32,12 @@ _FIELDS = {
 }
 
 
-def add_options(parser: LocustArgumentParser, defaults: Mapping[str, Any]) -> None:
+def add_options(parser: LocustArgumentParser, defaults: Mapping[str, str]) -> None:
     """Adds the load's options to Locust's.
 
     Args:
         parser: Locust's, which also draws the web form.
-        defaults: a scenario's own defaults, of these options or of Locust's, by destination.
+        defaults: a scenario's own defaults, as typed, of these or Locust's options.
     """
     # Not in a group of their own: Locust shows only the parser's own arguments in its form.
     plain = LoadPlan()

@@ -18,6 +18,7 @@ NS_PER_S = 1_000_000_000
 # A client waits a fifth longer than the store (REQUEST_TIMEOUT, 5 s): else the store's own
 # answer "outcome unknown" would never be seen.
 CLIENT_TIMEOUT_S = 6.0
+CONNECT_TIMEOUT_S = 3.0
 MIN_IN_FLIGHT_LIMIT = 64
 MAX_RATE_PER_S = 1_000_000.0
 MAX_SECONDS = 7 * 24 * 3600.0

@@ -6,7 +6,7 @@ starts and stops a `Run`, which holds the plan, the recorder and the executor.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import locust
 from locust import User, task
@@ -31,7 +31,7 @@ class KvUser(User):
 
     abstract = True
     closed_loop_only: ClassVar[bool] = False
-    option_defaults: ClassVar[Mapping[str, Any]] = {}
+    option_defaults: ClassVar[Mapping[str, str]] = {}
     """Defaults of options, in force where this scenario is the only one loaded."""
 
     def next_request(self) -> Request:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -117,3 +119,15 @@ def test_a_trial_that_cannot_be_is_refused(changes: dict[str, Any], message: str
 def test_deadline_leaves_time_for_the_plan_at_its_worst(plan: LoadPlan, planned_s: float) -> None:
     """A run that is merely slow is not ended."""
     assert trial_of(plan=plan, users=10).longest_s == planned_s + DEADLINE_SLACK_S
+
+
+def test_orchestrator_never_imports_gevent_or_locust() -> None:
+    """What gevent patches in the standard library, asyncio and charts would not survive."""
+    program = (
+        "import sys, orchestration.loadgen, orchestration.load.schedule\n"
+        "print(sorted({'gevent', 'locust'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert (done.stdout.strip(), done.stderr) == ("[]", "")

@@ -16,9 +16,8 @@ import msgspec
 from geventhttpclient.response import HTTPConnectionClosed, HTTPParseError, HTTPSocketResponse
 
 from orchestration.load.drivers import DriverError, Outcome
-from orchestration.load.schedule import CLIENT_TIMEOUT_S
+from orchestration.load.schedule import CLIENT_TIMEOUT_S, CONNECT_TIMEOUT_S
 
-CONNECT_TIMEOUT_S = 3.0
 _READ_BYTES = 16 * 1024
 _HTTP_OK = 200
 _HTTP_NOT_FOUND = 404
@@ -54,7 +53,8 @@ class HttpKvDriver:
         if parts.scheme != "http" or not parts.hostname:
             msg = f"{url!r} is not a node's address; give one like http://127.0.0.1:8000"
             raise ValueError(msg)
-        self._address = (parts.hostname, parts.port or 80)
+        self._host_and_port = (parts.hostname, parts.port or 80)
+        self._addresses: list[tuple[int, Any]] = []
         self._prefix = parts.path.rstrip("/")
         self._timeout_s = timeout_s
         authorization = f"Authorization: Bearer {token}\r\n" if token else ""
@@ -139,7 +139,7 @@ class HttpKvDriver:
                 return connection
             connection.close()
         try:
-            connection = gevent.socket.create_connection(self._address, CONNECT_TIMEOUT_S)
+            connection = self._connect()
         except OSError as error:
             # Nothing was sent, so whatever it was, it did not happen.
             code = "connect_timeout" if isinstance(error, TimeoutError) else _failure_code(error)
@@ -147,6 +147,27 @@ class HttpKvDriver:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.settimeout(self._timeout_s)
         return connection
+
+    def _connect(self) -> Any:
+        # Looked up once: gevent asks a pool of threads, and each answer can hold up this thread
+        # for milliseconds until it gets the interpreter back.
+        if not self._addresses:
+            found = gevent.socket.getaddrinfo(*self._host_and_port, type=socket.SOCK_STREAM)
+            self._addresses = [(family, address) for family, _, _, _, address in found]
+        failure = OSError("no address")
+        for family, address in self._addresses:
+            connection = gevent.socket.socket(family, socket.SOCK_STREAM)
+            connection.settimeout(CONNECT_TIMEOUT_S)
+            try:
+                connection.connect(address)
+            except OSError as error:
+                connection.close()
+                failure = error
+            else:
+                # "localhost" has two, of which often only one listens.
+                self._addresses = [(family, address)]
+                return connection
+        raise failure
 
 
 def _path(key: str) -> str:

@@ -28,6 +28,7 @@ def test_write_returns_acks_and_position(cases: dict[str, Any]) -> None:
     """The outcome is the store's, as (acks, epoch, seq)."""
     assert cases["write"]["outcome"] == [3, 2, 7]
     assert cases["delete"]["outcome"] == [3, 2, 7]
+    assert cases["by_name"]["outcome"] == [3, 2, 7]
 
 
 def test_write_is_sent_as_the_api_has_it(cases: dict[str, Any]) -> None:

@@ -72,6 +72,18 @@ def test_seed_workload_alone_needs_no_options(leader_url: str, tmp_path: Path) -
     assert read_trial(tmp_path / "out", 1).operations["write"].ok == 30
 
 
+def test_seed_workload_refuses_a_bad_number_in_the_environment(tmp_path: Path) -> None:
+    """The environment is checked like the command line."""
+    done = locust(
+        *("-f", str(LOCUSTFILES / "seed_workload.py"), "--headless", "--host", "http://x"),
+        folder=tmp_path,
+        variables={"TOTAL_WRITES": "many"},
+    )
+    assert done.returncode == 2
+    assert "--total-writes must be a whole number, not 'many'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_users_beyond_the_first_add_no_load_and_are_told(leader_url: str, tmp_path: Path) -> None:
     """In an open loop the rate is the rate."""
     done = locust(

@@ -105,7 +105,10 @@ def main() -> None:
     """All cases."""
     closed = FakeStore(b"")
     closed.stop()
+    local = FakeStore(WRITTEN)
+    by_name = HttpKvDriver(local.url.replace("127.0.0.1", "localhost"))
     cases = {
+        "by_name": {"outcome": tell(lambda: write(by_name))},
         "write": ask(WRITTEN, write),
         "delete": ask(WRITTEN, lambda driver: driver.delete("a")),
         "read": ask(http("200 OK", '{"key":"a","value":"1"}'), lambda driver: driver.read("a")),
