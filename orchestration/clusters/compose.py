@@ -10,7 +10,7 @@ from pathlib import Path
 
 from orchestration.clusters.attached import AttachedCluster
 from orchestration.control import Control
-from orchestration.errors import ClusterError
+from orchestration.errors import ClusterError, PortTakenError
 from orchestration.scenario import Engine
 
 COMPOSE_FILE = Path(__file__).resolve().parents[2] / "docker-compose.yml"
@@ -27,6 +27,7 @@ DOWN_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 5
 POLL_S = 0.2
 TAIL_LINES = 15
+PORT_TAKEN_WORDS = ("port is already allocated", "address already in use")
 
 
 class ComposeCluster:
@@ -128,10 +129,16 @@ class ComposeCluster:
 
     def _compose(self, *arguments: str, timeout_s: float) -> None:
         done = self._run(*arguments, timeout_s=timeout_s)
+        said = done.stdout + done.stderr
+        if done.returncode and any(words in said for words in PORT_TAKEN_WORDS):
+            raise PortTakenError(
+                f"Docker cannot publish the nodes at {NODE_URLS[0]} to {NODE_URLS[-1]}, another "
+                f"program or cluster listens there: end it. Docker's last line:\n{_tail(said, 1)}"
+            )
         if done.returncode:
             raise ClusterError(
                 f"{' '.join(self._command or [])} {arguments[0]} failed with exit code "
-                f"{done.returncode}. Its last lines:\n{_tail(done.stderr + done.stdout)}"
+                f"{done.returncode}. Its last lines:\n{_tail(said)}"
             )
 
     def _run(self, *arguments: str, timeout_s: float) -> "subprocess.CompletedProcess[str]":
@@ -185,5 +192,5 @@ def _run(command: Sequence[str], timeout_s: float) -> "subprocess.CompletedProce
         )
 
 
-def _tail(text: str) -> str:
-    return "\n".join(text.strip().splitlines()[-TAIL_LINES:])
+def _tail(text: str, lines: int = TAIL_LINES) -> str:
+    return "\n".join(text.strip().splitlines()[-lines:])
