@@ -42,11 +42,15 @@ def delays(row: TrialRow) -> str:
 
 
 def trials(rows: Sequence[TrialRow]) -> str:
-    """Return how many trials of which length each k had: "3 trials of 4 s each k"."""
+    """Return how many trials of which length each k had: "3 trials of 4 s per k".
+
+    A trial that is a number of writes, not a time, has a duration of 0.
+    """
     per_k = [sum(row.k == k for row in rows) for k in {row.k for row in rows}]
     fewest, most = min(per_k), max(per_k)
     number = count(most, "trial") if fewest == most else f"{fewest} to {most} trials"
-    return f"{number} of {rows[0].duration_s:g} s per k"
+    length = f" of {duration_s:g} s" if (duration_s := rows[0].duration_s) else ""
+    return f"{number}{length} per k"
 
 
 def machine(manifest: Manifest) -> str:
@@ -64,7 +68,7 @@ def machine(manifest: Manifest) -> str:
 
 
 def footnote(run: Run) -> str:
-    """Return the two paragraphs that belong under every chart: what was done, and on what."""
+    """Return the lines that belong under every chart: what was done, what an ack is, on what."""
     manifest = run.manifest
     done = []
     if manifest.status != "complete":
@@ -76,6 +80,6 @@ def footnote(run: Run) -> str:
             f"{count(first.followers, 'follower')} ({manifest.engine}), {delays(first)}. "
             f"{load(first)}, {trials(run.rows)}."
         )
-    done.append(f"An ack means: {ack_meaning(manifest.ack)}.")
     where = " · ".join(part for part in (machine(manifest), manifest.run) if part)
-    return f"{' '.join(done)}\n{where}"
+    ack = f"An ack means: {ack_meaning(manifest.ack)}."
+    return "\n".join(line for line in (" ".join(done), ack, where) if line)

@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 VERDICT_STYLES = {"valid": "green", "violated": "bold red", "unknown": "yellow"}
 STATE_STYLES = {"ok": "green", "match": "green"}
 BAD_STYLE = "bold red"
-# From all intervals to none: the first that fits the terminal is taken.
-INTERVALS = (tables.RESPONSE, ("mean", "p50"), ("mean",), ())
+INTERVALS = (tables.RESPONSE, ("mean", "p50"), ("mean",))
 
 
 def print_report(console: Console, summary: Summary) -> None:
@@ -43,13 +42,15 @@ def print_report(console: Console, summary: Summary) -> None:
 def fitting_columns(console: Console, summary: Summary) -> list[Column]:
     """Return the columns of the fullest table that the console's width holds.
 
-    Intervals give way first, then columns that the caption tells in words, then the least
-    important ones; k, the mean, p50, p99, and a state that is not good always stay.
+    Intervals but the mean's give way first, then columns that the caption tells in words, then
+    the least important ones; k, the mean, p50, p99, and a state that is not good always stay.
     """
     choices = [tables.columns(summary.cells, intervals=names) for names in INTERVALS]
-    bare = choices[-1]
     choices += [_telling(choice) for choice in choices]
-    choices += [[c for c in _telling(bare) if c.rank <= rank] for rank in (3, 2, 1, 0)]
+    with_mean = choices[-1]
+    bare = _telling(tables.columns(summary.cells, intervals=()))
+    choices += [[c for c in with_mean if c.rank <= rank] for rank in (3, 2, 1)]
+    choices += [[c for c in bare if c.rank <= rank] for rank in (1, 0)]
     fitting = (choice for choice in choices if _width(console, choice) <= console.width)
     return next(fitting, choices[-1])
 

@@ -42,7 +42,7 @@ def draw(run: Run, summary: Summary) -> Figure:
             figure.text(0.5, 0.5, summary.missing or "No trials.", ha="center", color=GREY)
             return figure
         grid = figure.add_gridspec(
-            2, 1, height_ratios=(3.2, 1), left=0.1, right=0.86, top=0.83, bottom=0.25, hspace=0.2
+            2, 1, height_ratios=(3.2, 1), left=0.1, right=0.86, top=0.83, bottom=0.27, hspace=0.2
         )
         main = figure.add_subplot(grid[0])
         below = figure.add_subplot(grid[1], sharex=main)
@@ -79,7 +79,7 @@ def _draw_response(axes: Axes, cells: Sequence[Cell], rows: Sequence[TrialRow]) 
         shown = [cell for cell in quotable if getattr(cell.response_ms, name) is not None]
         if not shown:
             continue
-        _draw_theory(axes, shown, name, colour)
+        _draw_theory(axes, cells, name, colour)
         _draw_measured(axes, shown, name, colour, marker)
         _draw_trials(axes, shown, rows, name, colour)
         last = shown[-1]
@@ -188,6 +188,7 @@ def _mark_unquoted(axes: Axes, cell: Cell) -> None:
         size=11,
         color=GREY,
         style="italic",
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
     )
 
 

@@ -53,7 +53,7 @@ def draw(run: Run, summary: Summary) -> Figure:
             _subtitle(cells),
             conditions.footnote(run),
         )
-        axes = figure.add_axes((0.1, 0.22, 0.795, 0.62))
+        axes = figure.add_axes((0.1, 0.235, 0.795, 0.605))
         curves = [(cell, *_curve(response_histogram(run.rows, cell.k))) for cell in cells]
         _draw_curves(axes, [curve for curve in curves if len(curve[1])], run.rows)
     return figure

@@ -66,9 +66,12 @@ def test_no_color_prints_no_escape(make_run: Callable[..., Run]) -> None:
 
 
 def test_markup_in_data_is_printed_as_text(make_run: Callable[..., Run]) -> None:
-    """What a reason contains is shown as it is, not taken for a style."""
-    rows = simulated.sweep([0], stamp="invalid", reason="[red]boom[/red]")
-    assert "[red]boom[/red]" in printed(make_run(rows), 100)
+    """What a reason or an error code contains is shown as it is, not taken for a style."""
+    errors = {"[b]bang[/b]": 1}
+    rows = simulated.sweep([0], stamp="invalid", reason="[red]boom[/red]", errors=errors)
+    text = printed(make_run(rows), 160)
+    assert "[red]boom[/red]" in text
+    assert "[b]bang[/b]" in text
 
 
 def test_nothing_measured_is_said_in_a_sentence(make_run: Callable[..., Run]) -> None:

@@ -94,6 +94,8 @@ def test_page_needs_nothing_but_itself(run_dir: Path) -> None:
     assert all(reference.startswith("#") for reference in page.references)
     assert {reference[1:] for reference in page.references} <= set(page.ids)
     assert not re.search(r"@import|url\((?!#)|<script|<link", text)
+    foreign = re.sub(r'xmlns(:\w+)?="[^"]*"', "", text).replace(simulated.LEADER_URL, "")
+    assert "://" not in foreign
     assert summary.sentence in html.unescape(text)
     for fact in ("Simulated CPU", "quorumeter sweep --k 0-5", "in memory", "What this does not"):
         assert fact in text
