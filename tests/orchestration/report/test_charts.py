@@ -121,3 +121,18 @@ def test_spread_labels_keep_apart_in_order(positions: list[float], gap: float) -
     wanted = min(gap, 1 / max(1, len(positions) - 1))
     assert all(b - a >= wanted - 1e-9 for a, b in pairwise(in_order))
     assert all(-1e-9 <= place <= 1 + 1e-9 for place in placed)
+
+
+def test_theory_is_drawn_through_every_k(make_run: Callable[..., Run]) -> None:
+    """The dashed lines hold the model's mean and p99, also at a k that may not be quoted."""
+    rows = simulated.sweep(trials=1)
+    rows[4] |= {"stamp": "saturated", "reason": "x"}
+    run = make_run(rows)
+    summary = summarise(run)
+    figure = quorum_chart.draw(run, summary)
+    lines = [
+        list(line.get_ydata()) for line in figure.axes[0].lines if line.get_linestyle() == "--"
+    ]
+    assert lines == [
+        [getattr(c.theory_ms, name) for c in summary.cells] for name in ("mean", "p99")
+    ]
