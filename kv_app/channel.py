@@ -145,6 +145,11 @@ class Link:
         """True while the follower's acknowledgments count for the quorum."""
         return self.is_connected and not self.is_learner
 
+    @property
+    def is_welcome(self) -> bool:
+        """True from the follower's welcome to the end of its channel."""
+        return self._client is not None and self._welcomed is not None and self._welcomed.done()
+
     # --- sending ------------------------------------------------------------------------------
 
     def offer(self, records: Sequence[LogRecord], frames: Sequence[bytes]) -> None:
@@ -152,12 +157,12 @@ class Link:
 
         Args:
             records: New records, ascending.
-            frames: The same records as encoded batches, to be sent where none has to wait.
+            frames: The same records as encoded batches; empty if one of them has a delay.
         """
         if not self.is_connected or self._client is None:
             return
         is_idle = not self._schedule and not self._client.is_congested
-        if is_idle and all(record.delays.is_zero for record in records):
+        if is_idle and frames:
             for frame in frames:
                 self._send(frame)
             return

@@ -64,6 +64,7 @@ class Leader:
         self._outbox: list[LogRecord] = []
         self._waiters: dict[int, list[asyncio.Future[None]]] = {}
         self._deadlines: deque[tuple[int, LogRecord, asyncio.Future[None]]] = deque()
+        self._waiting = 0
         self._expiry: asyncio.TimerHandle | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self.links = self._make_links()
@@ -156,17 +157,24 @@ class Leader:
         """
         if record.committed:
             return
+        limit = MAX_WAITERS_PER_WRITE * self._settings.max_in_flight
+        if self._waiting >= limit:
+            raise self._unknown(record, "too many requests wait already")
+        if len(self._deadlines) >= 2 * limit:  # most of them are over, behind one that is not
+            self._deadlines = deque(wait for wait in self._deadlines if not wait[2].done())
         while self._deadlines and self._deadlines[0][2].done():
             self._deadlines.popleft()
-        if len(self._deadlines) >= MAX_WAITERS_PER_WRITE * self._settings.max_in_flight:
-            raise self._unknown(record, "too many requests wait already")
         future = self._loop.create_future()
         self._waiters.setdefault(record.entry.seq, []).append(future)
         deadline_ns = self.now_ns() + self._timeout_ns
         self._deadlines.append((deadline_ns, record, future))
         if self._expiry is None:
             self._expire_at(deadline_ns)
-        await future
+        self._waiting += 1
+        try:
+            await future
+        finally:
+            self._waiting -= 1
 
     def _find_retried(
         self, operation: Operation, key: str, value: str | None, idempotency_key: str
@@ -220,7 +228,9 @@ class Leader:
     def _flush(self) -> None:
         """Hands all that was appended since the last turn of the loop to the links, as batches."""
         records, self._outbox = self._outbox, []
-        frames = encode_batches(records) if self.delays.is_zero else []
+        # The delays may have changed since: what counts are those that the records were given.
+        is_undelayed = all(record.delays.is_zero for record in records)
+        frames = encode_batches(records) if is_undelayed else []
         for link in self.links:
             link.offer(records, frames)
 
@@ -280,7 +290,7 @@ class Leader:
             ChannelError: It may not, and why.
         """
         for other in self.links:
-            if other is not link and other.is_connected and other.node_id == welcome.node_id:
+            if other is not link and other.is_welcome and other.node_id == welcome.node_id:
                 raise ChannelError(f"NODE_ID {welcome.node_id!r} is also that of {other.url}")
         holds_any = bool(welcome.cluster_id or welcome.contiguous or welcome.above)
         link.has_data = holds_any and welcome.cluster_id != self._cluster_id
