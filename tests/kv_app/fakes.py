@@ -1,0 +1,201 @@
+"""Followers and channels without sockets, for tests of the leader's side."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from kv_app.leader import Leader
+from kv_app.messages import (
+    Ack,
+    CaughtUp,
+    Entries,
+    Entry,
+    Heartbeat,
+    Hello,
+    LeaderMessage,
+    SeqRange,
+    SnapshotEnd,
+    Welcome,
+)
+from kv_app.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from kv_app.websocket_client import Listener
+
+WAIT_LIMIT_S = 5.0
+encode = msgspec.msgpack.Encoder().encode
+decode = msgspec.msgpack.Decoder(LeaderMessage).decode
+
+
+def run(check: Callable[[], Awaitable[None]]) -> None:
+    """Runs a test's coroutine function in an event loop."""
+
+    async def main() -> None:
+        await check()
+
+    asyncio.run(main())
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Waits until a condition holds, turn by turn of the loop.
+
+    Raises:
+        TimeoutError: It never did.
+    """
+    async with asyncio.timeout(WAIT_LIMIT_S):
+        while not condition():  # noqa: ASYNC110  what plain objects hold sets no event
+            await asyncio.sleep(0)
+
+
+class FakeClient:
+    """Stands for a ``WebSocketClient``: the leader's end of one channel."""
+
+    def __init__(self, follower: FakeFollower, listener: Listener) -> None:
+        self._follower = follower
+        self.listener = listener
+        self.closed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.close_code: int | None = None
+        self.is_congested = False
+        self.last_received_s = asyncio.get_running_loop().time()
+        self.frames: list[Any] = []
+        self.sent_ns: dict[int, int] = {}
+
+    @property
+    def entries(self) -> list[Entry]:
+        """All entries that were sent, in the order of their sending."""
+        batches = [frame.entries for frame in self.frames if isinstance(frame, Entries)]
+        return [entry for batch in batches for entry in batch]
+
+    @property
+    def seqs(self) -> list[int]:
+        """Their positions."""
+        return [entry.seq for entry in self.entries]
+
+    async def has_sent(self, seq: int) -> None:
+        """Waits until a position was sent."""
+        await until(lambda: seq in self.seqs)
+
+    def send(self, payload: bytes) -> None:
+        """Notes a message and lets the follower answer."""
+        if self.closed.done():
+            return
+        message = decode(payload)
+        self.frames.append(message)
+        if isinstance(message, Entries):
+            now_ns = time.monotonic_ns()
+            for entry in message.entries:
+                self.sent_ns.setdefault(entry.seq, now_ns)
+        answer = self._follower.answer(message)
+        if answer is not None:
+            asyncio.get_running_loop().call_soon(self.say, answer)
+
+    def close(self, code: int, reason: str) -> None:
+        """Ends the channel."""
+        if not self.closed.done():
+            self.close_code = code
+            self.closed.set_result(reason)
+
+    def say(self, message: object) -> None:
+        """Sends a message of the follower to the leader."""
+        self.say_bytes(encode(message))
+
+    def say_bytes(self, payload: bytes) -> None:
+        """Sends anything to the leader, unless the channel has ended."""
+        if not self.closed.done():
+            self.last_received_s = asyncio.get_running_loop().time()
+            self.listener.on_message(payload)
+
+    def acknowledge(self, first: int, last: int | None = None) -> None:
+        """Says that the follower holds some entries."""
+        self.say(Ack([SeqRange(first, first if last is None else last)]))
+
+
+@dataclass
+class FakeFollower:
+    """Another node as the network shows it: it welcomes, and acknowledges if it is told to."""
+
+    node_id: str
+    cluster_id: str = ""
+    contiguous: int = 0
+    above: Sequence[SeqRange] = ()
+    is_reachable: bool = True
+    is_silent: bool = False
+    acknowledges: bool = False
+    clients: list[FakeClient] = field(default_factory=list)
+    headers: list[tuple[str, str]] = field(default_factory=list)
+    attempts: int = 0
+
+    @property
+    def client(self) -> FakeClient:
+        """Its newest channel."""
+        return self.clients[-1]
+
+    def answer(self, message: object) -> object:
+        """Returns what it says to a message, None for nothing."""
+        match message:
+            case Hello() if not self.is_silent:
+                return Welcome(
+                    self.node_id, "s", self.cluster_id, 0, self.contiguous, list(self.above)
+                )
+            case Heartbeat() if not self.is_silent:
+                return Ack([])
+            case Entries() if self.acknowledges:
+                return Ack([SeqRange(entry.seq, entry.seq) for entry in message.entries])
+            case SnapshotEnd() if self.acknowledges:
+                return CaughtUp(message.stable_seq)
+        return None
+
+
+class FakeNetwork:
+    """All followers by URL; it stands for ``kv_app.channel.connect``."""
+
+    def __init__(self, followers: int) -> None:
+        self.followers = {
+            f"http://f{number}:1": FakeFollower(f"f{number}") for number in range(1, followers + 1)
+        }
+
+    def __getitem__(self, number: int) -> FakeFollower:
+        """Returns a follower by its number, from 1."""
+        return self.followers[f"http://f{number}:1"]
+
+    async def connect(
+        self, url: str, headers: Sequence[tuple[str, str]], listener: Listener, *, max_bytes: int
+    ) -> FakeClient:
+        """Opens a channel to a follower."""
+        if max_bytes <= 0:
+            raise ValueError(max_bytes)
+        follower = self.followers[f"http{url.removeprefix('ws').removesuffix('/replication')}"]
+        follower.attempts += 1
+        follower.headers = list(headers)
+        if not follower.is_reachable:
+            raise ConnectionRefusedError("nobody listens there")
+        follower.clients.append(FakeClient(follower, listener))
+        return follower.client
+
+    def make_leader(self, **options: Any) -> Leader:
+        """Returns a leader of all these followers that has not connected yet."""
+        return Leader(
+            Settings(
+                **{
+                    "node_id": "leader",
+                    "follower_urls": tuple(self.followers),
+                    "reconnect_max_s": 0.01,
+                    **options,
+                }
+            )
+        )
+
+    async def start_leader(self, **options: Any) -> Leader:
+        """Returns a leader to which all that can be reached are connected."""
+        leader = self.make_leader(**options)
+        leader.start()
+        reachable = [link for link in leader.links if self.followers[link.url].is_reachable]
+        await until(lambda: all(link.is_connected for link in reachable))
+        return leader

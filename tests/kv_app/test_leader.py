@@ -1,0 +1,607 @@
+"""A leader: its answers to writes, retries, deadlines, limits and changes of k."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from kv_app.errors import (
+    IdempotencyConflictError,
+    MalformedError,
+    NotAttemptedError,
+    OutcomeUnknownError,
+    TooManyInFlightError,
+)
+from kv_app.formation import Standing
+from kv_app.leader import MAX_WAITERS_PER_WRITE, Leader
+from kv_app.messages import CLOSE_REFUSED, Operation, Version
+from tests.kv_app.fakes import FakeNetwork, run, until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kv_app.log import LogRecord
+
+    MakeNetwork = Callable[[int], FakeNetwork]
+
+
+def put(
+    leader: Leader, key: str = "k", value: str = "v", idempotency_key: str | None = None
+) -> LogRecord:
+    """Appends a put."""
+    return leader.append(Operation.PUT, key, value, idempotency_key)
+
+
+async def expect_unknown(waiting: asyncio.Task[None]) -> OutcomeUnknownError:
+    """Waits for a write that must end unknown."""
+    with pytest.raises(OutcomeUnknownError) as unknown:
+        await waiting
+    return unknown.value
+
+
+def wait(leader: Leader, record: LogRecord) -> asyncio.Task[None]:
+    """Starts to wait for a write."""
+    return asyncio.create_task(leader.wait_committed(record))
+
+
+def has_no_waiters(leader: Leader) -> bool:
+    """Tells if the leader remembers nobody who waits."""
+    return not leader._waiters and not leader._deadlines
+
+
+# --- commit -----------------------------------------------------------------------------------
+
+
+def test_leader_alone_commits_at_once() -> None:
+    """Without followers k is 0, and the leader's own copy is all there is."""
+
+    async def check() -> None:
+        leader = FakeNetwork(0).make_leader()
+        record = put(leader)
+        assert record.committed
+        await leader.wait_committed(record)
+        assert leader.state.read("k") == Version("v", 1, 1)
+        assert leader.readiness().standing is Standing.OPEN
+        leader.append(Operation.DELETE, "k", None, None)
+        assert leader.state.read("k") == Version(None, 1, 2)
+
+    run(check)
+
+
+def test_write_is_shown_and_answered_only_once_k_followers_hold_it(
+    make_network: MakeNetwork,
+) -> None:
+    """Neither the append nor fewer acknowledgments than k make a value visible."""
+
+    async def check() -> None:
+        network = make_network(3)
+        leader = await network.start_leader(write_quorum=2)
+        record = put(leader)
+        waiting = wait(leader, record)
+        await until(lambda: network[3].client.seqs == [1])
+        network[1].client.acknowledge(1)
+        network[1].client.acknowledge(1)
+        await asyncio.sleep(0)
+        assert leader.state.read("k") is None
+        assert not waiting.done()
+        network[3].client.acknowledge(1)
+        await waiting
+        assert leader.state.read("k") == Version("v", 1, 1)
+        assert record.ack_count == 2
+        network[2].client.acknowledge(1)
+        assert record.ack_count == 3
+        assert leader.stable_seq == 1
+        await leader.stop()
+
+    run(check)
+
+
+def test_writes_of_one_turn_leave_as_one_batch_in_their_order(make_network: MakeNetwork) -> None:
+    """What came together is sent together, to every follower alike."""
+
+    async def check() -> None:
+        network = make_network(2)
+        leader = await network.start_leader(write_quorum=1)
+        for number in range(5):
+            put(leader, key=f"k{number}")
+        await until(lambda: network[2].client.seqs)
+        for follower in (network[1], network[2]):
+            assert follower.client.seqs == [1, 2, 3, 4, 5]
+            assert len(follower.client.frames) == 2  # hello and one batch
+        await leader.stop()
+
+    run(check)
+
+
+@pytest.mark.parametrize("delays", [((0.0, 0.0), (1.0, 2.0)), ((1.0, 2.0), (0.0, 0.0))])
+def test_delays_changed_between_a_write_and_its_sending_lose_nothing(
+    delays: tuple[tuple[float, float], tuple[float, float]], make_network: MakeNetwork
+) -> None:
+    """A change acts at once, and the writes on their way keep the delays that they had."""
+
+    async def check() -> None:
+        network = make_network(1)
+        leader = await network.start_leader(write_quorum=1)
+        leader.set_delays(*delays[0])
+        record = put(leader)
+        leader.set_delays(*delays[1])
+        assert (record.delays.min_ms, record.delays.max_ms) == delays[0]
+        await until(lambda: network[1].client.seqs == [1])
+        await leader.stop()
+
+    run(check)
+
+
+# --- refusals ---------------------------------------------------------------------------------
+
+
+def refused(leader: Leader) -> dict[str, Any]:
+    """Tries a write that must not be attempted, and returns the error's details."""
+    last_seq = leader.log.last_seq
+    with pytest.raises(NotAttemptedError) as refusal:
+        put(leader)
+    assert leader.log.last_seq == last_seq
+    return {**refusal.value.details, "message": refusal.value.message}
+
+
+def test_write_before_enough_followers_were_heard_is_not_attempted(
+    make_network: MakeNetwork,
+) -> None:
+    """A new leader first hears that nobody holds older data; then it opens, and stays open."""
+
+    async def check() -> None:
+        network = make_network(3)
+        network[2].is_reachable = network[3].is_reachable = False
+        leader = await network.start_leader(write_quorum=1)
+        assert refused(leader)["reason"] == "forming"
+        assert leader.readiness().standing is Standing.FORMING
+        network[2].is_reachable = True
+        await until(lambda: leader.readiness().standing is Standing.OPEN)
+        put(leader)
+        network[1].is_reachable = False
+        network[1].client.close(1000, "gone")
+        await until(lambda: not leader.links[0].is_connected)
+        put(leader)
+        await leader.stop()
+
+    run(check)
+
+
+def test_follower_with_older_data_stops_all_writes_and_keeps_it(
+    make_network: MakeNetwork,
+) -> None:
+    """A leader that came back empty says why it refuses, until the data is given up."""
+
+    async def check() -> None:
+        network = make_network(3)
+        network[1].cluster_id, network[1].contiguous = "older", 7
+        network[2].is_reachable = network[3].is_reachable = False
+        leader = network.make_leader(write_quorum=1)
+        leader.start()
+        await until(lambda: leader.links[0].has_data)
+        network[2].is_reachable = network[3].is_reachable = True
+        await until(lambda: leader.links[1].is_connected and leader.links[2].is_connected)
+        details = refused(leader)
+        assert details["reason"] == "recovering"
+        assert "http://f1:1" in details["message"]
+        assert not leader.links[0].is_connected
+        assert all(client.close_code == CLOSE_REFUSED for client in network[1].clients[:-1])
+        assert all(client.seqs == [] for client in network[1].clients)
+        network[1].cluster_id, network[1].contiguous = "", 0
+        await until(lambda: leader.readiness().standing is Standing.OPEN)
+        await leader.stop()
+
+    run(check)
+
+
+def test_follower_with_half_a_snapshot_of_another_cluster_is_not_taken_for_empty(
+    make_network: MakeNetwork,
+) -> None:
+    """It names its cluster though it holds no position yet."""
+
+    async def check() -> None:
+        network = make_network(1)
+        network[1].cluster_id = "older"
+        leader = network.make_leader(write_quorum=1)
+        leader.start()
+        await until(lambda: leader.links[0].has_data)
+        assert refused(leader)["reason"] == "recovering"
+        await leader.stop()
+
+    run(check)
+
+
+def test_write_with_too_few_followers_is_not_attempted(make_network: MakeNetwork) -> None:
+    """It fails at once and definitely, and says how many there are."""
+
+    async def check() -> None:
+        network = make_network(3)
+        network[3].is_reachable = False
+        leader = await network.start_leader(write_quorum=3)
+        await until(lambda: leader.links[2].detail == "nobody listens there")
+        assert refused(leader)["reason"] == "forming"  # it has to hear k followers to begin with
+        leader.set_write_quorum(2)
+        put(leader)
+        leader.set_write_quorum(3)
+        details = refused(leader)
+        assert details["reason"] == "too_few_followers"
+        assert "needs 3 followers and 2 of 3 count" in details["message"]
+        assert "2 of 3 followers count" in leader.readiness().reason
+        await leader.stop()
+
+    run(check)
+
+
+def test_quorum_beyond_the_followers_is_refused_on_every_write(
+    make_network: MakeNetwork,
+) -> None:
+    """Such a leader runs, and a change of k opens it."""
+
+    async def check() -> None:
+        network = make_network(2)
+        leader = await network.start_leader(write_quorum=3)
+        assert "only 2 followers" in refused(leader)["message"]
+        leader.set_write_quorum(2)
+        put(leader)
+        await leader.stop()
+
+    run(check)
+
+
+def test_write_while_the_node_stops_is_not_attempted(make_network: MakeNetwork) -> None:
+    """New ones are refused, those that wait go on, and a stop answers them as unknown."""
+
+    async def check() -> None:
+        network = make_network(1)
+        leader = await network.start_leader(write_quorum=1)
+        first, second = put(leader), put(leader)
+        waiting = [wait(leader, first), wait(leader, second)]
+        await until(lambda: network[1].client.seqs == [1, 2])
+        leader.drain()
+        assert refused(leader)["reason"] == "draining"
+        network[1].client.acknowledge(1)
+        await waiting[0]
+        await leader.stop()
+        assert (await expect_unknown(waiting[1])).details["seq"] == 2
+        assert refused(leader)["reason"] == "draining"
+
+    run(check)
+
+
+def test_writes_in_flight_are_bounded(make_network: MakeNetwork) -> None:
+    """Past MAX_IN_FLIGHT a write is refused with the setting's name, until one has committed."""
+
+    async def check() -> None:
+        network = make_network(1)
+        leader = await network.start_leader(write_quorum=1, max_in_flight=3)
+        for _ in range(3):
+            put(leader)
+        with pytest.raises(TooManyInFlightError) as refusal:
+            put(leader)
+        assert refusal.value.details == {"limit": "MAX_IN_FLIGHT"}
+        assert leader.log.last_seq == 3
+        await until(lambda: network[1].client.seqs == [1, 2, 3])
+        network[1].client.acknowledge(2)
+        put(leader)
+        await leader.stop()
+
+    run(check)
+
+
+def test_log_behind_a_write_that_waits_is_bounded(make_network: MakeNetwork) -> None:
+    """However many commit behind one that waits, the log keeps LOG_ENTRIES and then refuses."""
+
+    async def check() -> None:
+        network = make_network(1)
+        leader = await network.start_leader(write_quorum=1, log_entries=4)
+        for _ in range(2):
+            put(leader)
+        await until(lambda: network[1].client.seqs == [1, 2])
+        network[1].client.acknowledge(1, 2)
+        for seq in range(3, 7):
+            put(leader)
+            await network[1].client.has_sent(seq)
+            if seq > 3:
+                network[1].client.acknowledge(seq)
+            assert len(leader.log) <= 4
+        with pytest.raises(TooManyInFlightError) as refusal:
+            put(leader)
+        assert refusal.value.details == {"limit": "LOG_ENTRIES"}
+        network[1].client.acknowledge(3)
+        put(leader)
+        assert len(leader.log) == 4
+        await leader.stop()
+
+    run(check)
+
+
+# --- idempotency ------------------------------------------------------------------------------
+
+
+def test_retry_with_the_same_key_is_the_same_write(make_network: MakeNetwork) -> None:
+    """It waits for the same quorum, is answered with the same position, and appends nothing."""
+
+    async def check() -> None:
+        network = make_network(2)
+        leader = await network.start_leader(write_quorum=1)
+        original = put(leader, idempotency_key="once")
+        retry = put(leader, idempotency_key="once")
+        assert retry is original
+        waiting = [wait(leader, original), wait(leader, retry)]
+        await until(lambda: network[1].client.seqs == [1])
+        assert not any(task.done() for task in waiting)
+        network[1].client.acknowledge(1)
+        await asyncio.gather(*waiting)
+        assert put(leader, idempotency_key="once") is original
+        assert leader.log.last_seq == 1
+        await leader.stop()
+
+    run(check)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        (Operation.PUT, "k", "another"),
+        (Operation.PUT, "another", "v"),
+        (Operation.DELETE, "k", None),
+        (Operation.PUT, "k", ""),
+    ],
+)
+def test_retry_with_something_else_is_a_conflict(
+    other: tuple[Operation, str, str | None],
+) -> None:
+    """The same key with another operation, key or value is refused and changes nothing."""
+
+    async def check() -> None:
+        leader = FakeNetwork(0).make_leader()
+        put(leader, idempotency_key="once")
+        with pytest.raises(IdempotencyConflictError) as conflict:
+            leader.append(*other, "once")
+        assert conflict.value.details == {"epoch": 1, "seq": 1}
+        assert leader.log.last_seq == 1
+        assert leader.state.values() == {"k": "v"}
+
+    run(check)
+
+
+def test_retry_of_a_write_that_left_the_log_gets_its_position_and_acknowledgments(
+    make_network: MakeNetwork,
+) -> None:
+    """What the log has dropped had committed, and the index remembers how."""
+
+    async def check() -> None:
+        network = make_network(2)
+        leader = await network.start_leader(write_quorum=2, log_entries=1)
+        put(leader, idempotency_key="once")
+        await until(lambda: network[1].client.seqs and network[2].client.seqs)
+        network[1].client.acknowledge(1)
+        network[2].client.acknowledge(1)
+        put(leader)
+        assert leader.log.get(1) is None
+        retry = put(leader, idempotency_key="once")
+        await leader.wait_committed(retry)
+        assert (retry.entry.seq, retry.entry.value, retry.ack_count) == (1, "v", 2)
+        await leader.stop()
+
+    run(check)
+
+
+def test_retry_is_answered_while_new_writes_are_refused() -> None:
+    """Its write is in the log already, whatever the leader may begin now."""
+
+    async def check() -> None:
+        leader = FakeNetwork(0).make_leader()
+        original = put(leader, idempotency_key="once")
+        leader.drain()
+        assert put(leader, idempotency_key="once") is original
+
+    run(check)
+
+
+def test_key_that_is_forgotten_counts_as_new() -> None:
+    """The last IDEMPOTENCY_KEYS are remembered, and an older one writes again."""
+
+    async def check() -> None:
+        leader = FakeNetwork(0).make_leader(idempotency_keys=1)
+        put(leader, idempotency_key="a")
+        put(leader, idempotency_key="b")
+        assert put(leader, idempotency_key="a").entry.seq == 3
+
+    run(check)
+
+
+# --- deadlines --------------------------------------------------------------------------------
+
+
+def test_write_without_its_quorum_in_time_is_unknown_and_may_commit_later(
+    make_network: MakeNetwork,
+) -> None:
+    """The error names the position and how far it came; the entry stays in the log."""
+
+    async def check() -> None:
+        network = make_network(3)
+        leader = await network.start_leader(write_quorum=2, request_timeout_s=0.02)
+        record = put(leader)
+        started_ns = leader.now_ns()
+        waiting = wait(leader, record)
+        await until(lambda: network[1].client.seqs == [1])
+        network[1].client.acknowledge(1)
+        unknown = await expect_unknown(waiting)
+        assert leader.now_ns() - started_ns >= 20_000_000
+        assert unknown.details == {"epoch": 1, "seq": 1, "follower_acks": 1, "required": 2}
+        assert not unknown.definite
+        assert has_no_waiters(leader)
+        assert leader.state.read("k") is None
+        network[2].client.acknowledge(1)
+        assert leader.state.read("k") == Version("v", 1, 1)
+        await leader.stop()
+
+    run(check)
+
+
+def test_deadlines_of_many_writes_each_come_in_their_time(make_network: MakeNetwork) -> None:
+    """One timer serves all: those that commit are answered, the others end one by one."""
+
+    async def check() -> None:
+        network = make_network(1)
+        leader = await network.start_leader(write_quorum=1, request_timeout_s=0.03)
+        records = [put(leader, key=f"k{number}") for number in range(6)]
+        await until(lambda: len(network[1].client.seqs) == 6)
+        waiting = []
+        for record in records:
+            waiting.append(wait(leader, record))
+            await asyncio.sleep(0.002)
+        network[1].client.acknowledge(2, 3)
+        results = await asyncio.gather(*waiting, return_exceptions=True)
+        unknown = [type(result) is OutcomeUnknownError for result in results]
+        assert unknown == [True, False, False, True, True, True]
+        assert has_no_waiters(leader)
+        await leader.stop()
+
+    run(check)
+
+
+def test_waits_that_are_over_make_room_for_others_behind_one_that_is_not(
+    make_network: MakeNetwork,
+) -> None:
+    """The bound is on those that wait: one slow write does not add up with all that passed it."""
+
+    async def check() -> None:
+        network = make_network(1)
+        leader = await network.start_leader(write_quorum=1, max_in_flight=2)
+        slow = wait(leader, put(leader))
+        for seq in range(2, 4 * MAX_WAITERS_PER_WRITE):
+            waiting = wait(leader, put(leader))
+            await network[1].client.has_sent(seq)
+            network[1].client.acknowledge(seq)
+            await waiting
+        assert not slow.done()
+        await leader.stop()
+        await expect_unknown(slow)
+
+    run(check)
+
+
+def test_waits_for_one_write_are_bounded(make_network: MakeNetwork) -> None:
+    """Retries wait beside their write, but not without end: one too many is told to ask again."""
+
+    async def check() -> None:
+        network = make_network(1)
+        leader = await network.start_leader(write_quorum=1, max_in_flight=2)
+        record = put(leader, idempotency_key="once")
+        limit = MAX_WAITERS_PER_WRITE * 2
+        waiting = [wait(leader, record) for _ in range(limit)]
+        await until(lambda: len(leader._deadlines) == limit)
+        unknown = await expect_unknown(wait(leader, record))
+        assert unknown.details["seq"] == 1
+        network[1].client.acknowledge(1)
+        await asyncio.gather(*waiting)
+        await leader.stop()
+
+    run(check)
+
+
+def test_wait_that_is_cancelled_disturbs_nobody(make_network: MakeNetwork) -> None:
+    """Whoever gives up leaves the others waiting, and is forgotten with the commit."""
+
+    async def check() -> None:
+        network = make_network(1)
+        leader = await network.start_leader(write_quorum=1, request_timeout_s=0.02)
+        record = put(leader)
+        given_up, other = wait(leader, record), wait(leader, record)
+        await until(lambda: network[1].client.seqs == [1])
+        given_up.cancel()
+        await expect_unknown(other)
+        last = wait(leader, record)
+        await asyncio.sleep(0)
+        network[1].client.acknowledge(1)
+        await last
+        assert leader._waiters == {}
+        assert leader._waiting == 0
+        await leader.stop()
+
+    run(check)
+
+
+# --- control ----------------------------------------------------------------------------------
+
+
+def test_lowering_k_answers_those_that_have_enough(make_network: MakeNetwork) -> None:
+    """A write that waits gets the lower quorum at once; an unknown one still names its own k."""
+
+    async def check() -> None:
+        network = make_network(3)
+        leader = await network.start_leader(write_quorum=3, request_timeout_s=0.05)
+        enough, few = wait(leader, put(leader)), wait(leader, put(leader))
+        await until(lambda: network[1].client.seqs == [1, 2])
+        network[1].client.acknowledge(1)
+        network[2].client.acknowledge(1)
+        leader.set_write_quorum(2)
+        await enough
+        assert not few.done()
+        unknown = await expect_unknown(few)
+        assert unknown.details["required"] == 3
+        leader.set_write_quorum(0)
+        assert leader.stable_seq == 2
+        await leader.stop()
+
+    run(check)
+
+
+@pytest.mark.parametrize("k", [-1, 3])
+def test_quorum_outside_the_followers_is_refused(k: int, make_network: MakeNetwork) -> None:
+    """The bounds are 0 and n, and the message names them."""
+
+    async def check() -> None:
+        leader = make_network(2).make_leader(write_quorum=1)
+        with pytest.raises(MalformedError, match=f"write_quorum={k} must be from 0 to 2"):
+            leader.set_write_quorum(k)
+        assert leader.write_quorum == 1
+
+    run(check)
+
+
+def test_followers_of_one_name_count_once(make_network: MakeNetwork) -> None:
+    """Two URLs of one node would be two acknowledgments of one copy: the second is refused."""
+
+    async def check() -> None:
+        network = make_network(2)
+        network[2].node_id = "f1"
+        leader = network.make_leader(write_quorum=1)
+        leader.start()
+        await until(lambda: any("also that of" in link.detail for link in leader.links))
+        await until(lambda: any(link.counts for link in leader.links))
+        await until(lambda: network[1].attempts + network[2].attempts > 3)
+        assert sum(link.counts for link in leader.links) == 1
+        await leader.stop()
+
+    run(check)
+
+
+def test_link_statuses_tell_how_far_each_follower_is(make_network: MakeNetwork) -> None:
+    """Positions with holes, and the reason of one that does not count."""
+
+    async def check() -> None:
+        network = make_network(2)
+        network[2].is_reachable = False
+        leader = await network.start_leader(write_quorum=0)
+        leader.set_write_quorum(1)
+        await until(lambda: leader.links[1].detail == "nobody listens there")
+        network[2].is_reachable = True
+        await until(lambda: leader.links[1].is_connected)
+        for _ in range(3):
+            put(leader)
+        await until(lambda: network[1].client.seqs == [1, 2, 3])
+        network[1].client.acknowledge(1)
+        network[1].client.acknowledge(3)
+        first, second = leader.link_statuses().values()
+        assert (first.contiguous, first.max_seq, first.holes) == (1, 3, 1)
+        assert (first.node_id, first.epoch, first.connected, first.detail) == ("f1", 1, True, "")
+        assert (second.epoch, second.max_seq, second.learner) == (0, 0, False)
+        await leader.stop()
+        assert not any(status.connected for status in leader.link_statuses().values())
+
+    run(check)
