@@ -175,11 +175,12 @@ def _status_table(found: dict[str, Any]) -> Table:
         title_justify="left",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
+        collapse_padding=True,
     )
     for node in found["nodes"]:
         table.add_row(
-            node.get("node_id", "?"),
-            node.get("role", "does not answer"),
+            node["node_id"] or "?",
+            node.get("role", "no answer"),
             node["url"],
             str(node.get("epoch", "")),
             str(node["position"]),

@@ -118,11 +118,11 @@ def describe_target(target: Target, control: Control) -> dict[str, Any]:
     positions = control.positions(target.leader_url)
     quorum, _ = control.quorum(target.leader_url)
     delays = control.delays(target.leader_url)
-    leader = {"position": positions.last_seq, "holes": 0, "connected": True}
-    nodes = [_describe_node(target.leader_url, control) | leader]
+    leader = {"node_id": None, "position": positions.last_seq, "holes": 0, "connected": True}
+    nodes = [leader | _describe_node(target.leader_url, control)]
     for link in positions.links:
         url = target.follower_urls.get(link.url, link.url)
-        nodes.append(_describe_node(url, control) | _describe_link(link))
+        nodes.append(_describe_link(link) | _describe_node(url, control))
     return {
         "leader_url": target.leader_url,
         "write_quorum": quorum,
@@ -145,6 +145,7 @@ def _describe_node(url: str, control: Control) -> dict[str, Any]:
 
 def _describe_link(link: Link) -> dict[str, Any]:
     return {
+        "node_id": link.node_id,
         "position": link.contiguous,
         "holes": link.holes,
         "connected": link.is_connected,
