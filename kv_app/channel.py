@@ -136,6 +136,8 @@ class Link:
         self._timer: Timer | None = None
         self._armed_for_ns: int | None = None
         self._learns_until = 0
+        # The start of the follower that is still learning: a new channel does not end that.
+        self._learning: str | None = None
         self._last_sent_s = 0.0
         self._writable = asyncio.Event()
         self._random = random.Random()  # noqa: S311  jitter needs no cryptography
@@ -240,22 +242,26 @@ class Link:
     def _on_ack(self, ranges: Sequence[SeqRange]) -> None:
         if not self.is_connected:
             raise ProtocolViolationError("an acknowledgment before the welcome")
-        for span in ranges:
-            if not 1 <= span.first <= span.last <= self._owner.log.last_seq:
-                raise ProtocolViolationError(
-                    f"acknowledged {span.first} to {span.last} of {self._owner.log.last_seq}"
-                )
-            self.held.add_range(span.first, span.last)
+        self._hold(ranges)
         if self.is_learner:
             self._learn()
         elif ranges:
             self._owner.on_acknowledged(self, ranges)
 
+    def _hold(self, ranges: Sequence[SeqRange]) -> None:
+        last_seq = self._owner.log.last_seq
+        for span in ranges:
+            if not 1 <= span.first <= span.last <= last_seq:
+                raise ProtocolViolationError(
+                    f"acknowledged {span.first} to {span.last} of {last_seq}"
+                )
+            self.held.add_range(span.first, span.last)
+
     def _learn(self) -> None:
         """Lets a learner count from the moment at which it holds all that it had missed."""
         if self.held.contiguous < self._learns_until:
             return
-        self.is_learner = False
+        self.is_learner, self._learning = False, None
         logger.info("follower %s at %s has caught up and counts", self.node_id, self.url)
         self._credit()
 
@@ -272,12 +278,12 @@ class Link:
         self.node_id = welcome.node_id
         self._owner.on_welcome(self, welcome)
         self._learns_until = self._owner.log.last_seq
-        self.held = HeldPositions(welcome.contiguous)
-        for span in welcome.above:
-            self.held.add_range(span.first, span.last)
-        if self.held.max_seq > self._owner.log.last_seq:
-            raise ProtocolViolationError("it holds positions that this log does not have")
-        self.is_learner = self.held.max_seq == 0 and self._learns_until > 0
+        self.held = HeldPositions()
+        contiguous = [SeqRange(1, welcome.contiguous)] if welcome.contiguous else []
+        self._hold([*contiguous, *welcome.above])
+        if self.held.max_seq == 0 and self._learns_until > 0:
+            self._learning = welcome.start_id
+        self.is_learner = self._learning == welcome.start_id
         self._welcomed.set_result(None)
 
     # --- connecting ---------------------------------------------------------------------------
@@ -346,7 +352,9 @@ class Link:
         self.is_connected = True
         self.detail = ""
         logger.info("follower %s at %s is connected", self.node_id, self.url)
-        if not self.is_learner:
+        if self.is_learner:
+            self._learn()
+        else:
             self._credit()
         try:
             missing = list(log.missing_from(self.held))
