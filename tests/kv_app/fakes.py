@@ -122,6 +122,7 @@ class FakeFollower:
     """Another node as the network shows it: it welcomes, and acknowledges if it is told to."""
 
     node_id: str
+    start_id: str = "first"
     cluster_id: str = ""
     contiguous: int = 0
     above: Sequence[SeqRange] = ()
@@ -142,7 +143,12 @@ class FakeFollower:
         match message:
             case Hello() if not self.is_silent:
                 return Welcome(
-                    self.node_id, "s", self.cluster_id, 0, self.contiguous, list(self.above)
+                    self.node_id,
+                    self.start_id,
+                    self.cluster_id,
+                    0,
+                    self.contiguous,
+                    list(self.above),
                 )
             case Heartbeat() if not self.is_silent:
                 return Ack([])

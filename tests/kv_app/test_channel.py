@@ -303,6 +303,32 @@ def test_learner_alone_is_not_enough_for_a_write(make_network: MakeNetwork) -> N
     run(check)
 
 
+def test_learner_stays_one_when_its_channel_breaks_half_way(make_network: MakeNetwork) -> None:
+    """Some of what it had missed is not all: a new channel of the same start changes nothing."""
+
+    async def check() -> None:
+        network = make_network(1)
+        leader = await network.start_leader(write_quorum=1)
+        put_all(leader, 1, 3)
+        network[1].start_id = "second"
+        network[1].client.close(1000, "restarts empty")
+        await until(lambda: leader.links[0].is_learner and leader.links[0].is_connected)
+        half_way = network[1].client
+        network[1].cluster_id = half_way.frames[0].cluster_id
+        network[1].contiguous, network[1].above = 0, [SeqRange(2, 3)]
+        half_way.close(1000, "cut")
+        await until(lambda: network[1].client is not half_way and leader.links[0].is_connected)
+        assert leader.links[0].is_learner
+        assert leader.stable_seq == 0
+        await network[1].client.has_sent(1)
+        network[1].client.acknowledge(1)
+        assert not leader.links[0].is_learner
+        assert leader.stable_seq == 3
+        await leader.stop()
+
+    run(check)
+
+
 def test_follower_that_comes_back_gets_what_it_lacks_and_is_credited_what_it_holds(
     make_network: MakeNetwork,
 ) -> None:
