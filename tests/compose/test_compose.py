@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 from typing import TYPE_CHECKING, Any
@@ -11,24 +10,15 @@ import httpx
 import pytest
 
 from tests.cluster.nodes import wait_until
-from tests.cluster.tool import ROOT, Tool, run_folder
+from tests.cluster.tool import ROOT
+from tests.compose.engine import docker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 PROJECT = "quorumeter-test"
 URLS = [f"http://127.0.0.1:{8000 + index}" for index in range(6)]
 SERVICES = ["leader", *(f"follower{index}" for index in range(1, 6))]
-
-
-def docker(*arguments: str, check: bool = True) -> str:
-    """What a docker command printed."""
-    done = subprocess.run(
-        ["docker", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=600, check=False
-    )
-    assert done.returncode == 0 or not check, done.stderr
-    return done.stdout
 
 
 def compose_commands() -> list[list[str]]:
@@ -127,7 +117,7 @@ def test_node_runs_as_a_user_without_the_tools(command: list[str]) -> None:
     assert command
     node = container("follower1")
     assert docker("exec", node, "id", "-u").strip() != "0"
-    modules = "locust", "matplotlib", "orchestration", "pytest"
+    modules = "locust", "matplotlib", "numpy", "pytest"
     script = f"import importlib.util as u; print([m for m in {modules} if u.find_spec(m)])"
     assert docker("exec", "-w", "/", node, "python", "-c", script).strip() == "[]"
 
@@ -157,20 +147,3 @@ def test_killed_and_paused_containers_come_back(command: list[str]) -> None:
     dumps = [httpx.get(f"{url}/dump").json() for url in URLS]
     assert "without-19" in dumps[0]
     assert all(dump == dumps[0] for dump in dumps)
-
-
-def test_sweep_runs_on_compose_and_removes_it(tmp_path: Path) -> None:
-    """`quorumeter sweep --engine compose` builds, measures, reports and leaves no container."""
-    tool = Tool(tmp_path)
-    before = docker("ps", "-aq")
-    done = tool.run("sweep", "--engine", "compose", "--k", "0,3", "--trials", "1", "--duration",
-                    "2s", "--out", tmp_path / "out")  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    summary = json.loads((run_folder(tmp_path / "out") / "summary.json").read_text())
-    assert summary["engine"] == "compose"
-    assert [(cell["k"], cell["stamp"], cell["parity"]) for cell in summary["cells"]] == [
-        (0, "ok", "match"),
-        (3, "ok", "match"),
-    ]
-    assert docker("ps", "-aq") == before
-    tool.assert_nothing_left()
