@@ -5,14 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hdrh.histogram import HdrHistogram
-
+from orchestration.analysis.histograms import FIGURES, describe_ms
 from orchestration.audit import Evidence, audit
 from orchestration.load.results import OperationResult, TrialResult, new_histogram
 from orchestration.parity import Parity
 from orchestration.scenario import Cell, Scenario
-
-NS_PER_MS = 1_000_000
 
 
 def cell_row(
@@ -33,7 +30,7 @@ def cell_row(
     samples = sum(operation.ok for operation in result.operations.values())
     writes = result.operations.get("write")
     blocks = {
-        f"{name}_ms": figures_ms(writes.histograms[name]) if writes else dict.fromkeys(FIGURES)
+        f"{name}_ms": describe_ms(writes.histograms[name]) if writes else dict.fromkeys(FIGURES)
         for name in ("response", "service", "send_delay")
     }
     stamp, reason = audit(_evidence(result, parity, samples, blocks["response_ms"]["p50"]))
@@ -68,21 +65,6 @@ def cell_row(
     }
 
 
-FIGURES = ("mean", "p50", "p95", "p99", "max")
-
-
-def figures_ms(histogram: HdrHistogram) -> dict[str, float | None]:
-    """Mean, percentiles and maximum in milliseconds; None for each without samples."""
-    if histogram.get_total_count() == 0:
-        return dict.fromkeys(FIGURES)
-    percentiles = {p: histogram.get_value_at_percentile(p) for p in (50, 95, 99)}
-    return {
-        "mean": histogram.get_mean_value() / NS_PER_MS,
-        **{f"p{p}": value / NS_PER_MS for p, value in percentiles.items()},
-        "max": histogram.get_max_value() / NS_PER_MS,
-    }
-
-
 def empty_result() -> TrialResult:
     """The result of a trial whose load process left none."""
     return TrialResult(
@@ -113,7 +95,7 @@ def _evidence(
         completed=result.completed,
         dropped=result.dropped,
         samples=samples,
-        send_delay_p99_ms=figures_ms(lateness)["p99"],
+        send_delay_p99_ms=describe_ms(lateness)["p99"],
         response_p50_ms=response_p50_ms,
         generator_cpu_share=result.generator_cpu_share,
         has_ended_early=result.ended_early,

@@ -13,27 +13,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from hdrh.histogram import HdrHistogram
 
+from orchestration.load.results import new_histogram
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from numpy.typing import NDArray
 
-LOWEST_NS = 1
-HIGHEST_NS = 3_600_000_000_000
-SIGNIFICANT_DIGITS = 3
 NS_PER_MS = 1e6
 PERCENTILES = (50.0, 95.0, 99.0)
-
-
-def empty_histogram() -> HdrHistogram:
-    """Return a histogram of the recorder's shape, without values."""
-    return HdrHistogram(LOWEST_NS, HIGHEST_NS, SIGNIFICANT_DIGITS)
+FIGURES = ("mean", "p50", "p95", "p99", "max")
 
 
 def describe_ms(histogram: HdrHistogram) -> dict[str, float | None]:
     """Return ``mean``, ``p50``, ``p95``, ``p99`` and ``max`` in ms; each None without values."""
     if not histogram.get_total_count():
-        return dict.fromkeys(("mean", "p50", "p95", "p99", "max"))
+        return dict.fromkeys(FIGURES)
     values = histogram.get_percentile_to_value_dict(list(PERCENTILES))
     figures: dict[str, float | None] = {"mean": mean_ms(histogram)}
     figures |= {f"p{level:.0f}": values[level] / NS_PER_MS for level in PERCENTILES}
@@ -92,7 +87,7 @@ def decode(text: str) -> HdrHistogram:
 
 def merge(histograms: Iterable[Any]) -> HdrHistogram:
     """Return a new histogram with the values of all."""
-    total = empty_histogram()
+    total = new_histogram()
     for histogram in histograms:
         total.add(histogram)
     return total

@@ -7,13 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestration.analysis import histograms
+from orchestration.load.results import new_histogram
 
 latencies_ns = st.lists(st.integers(1, 3_600_000_000_000), min_size=1, max_size=60)
 
 
 def recorded(values_ns: list[int]) -> HdrHistogram:
     """Return a histogram with the values recorded one by one."""
-    histogram = histograms.empty_histogram()
+    histogram = new_histogram()
     for value in values_ns:
         assert histogram.record_value(value)
     return histogram
@@ -52,7 +53,7 @@ def test_merged_histogram_describes_all_values(parts: list[list[int]]) -> None:
 
 def test_empty_histogram_has_no_figures() -> None:
     """Nothing recorded gives None throughout, and a mean of nothing raises."""
-    empty = histograms.empty_histogram()
+    empty = new_histogram()
     assert set(histograms.describe_ms(empty).values()) == {None}
     with pytest.raises(ValueError, match="empty"):
         histograms.mean_ms(empty)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from orchestration.analysis import histograms
+from orchestration.load.results import new_histogram
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -34,7 +35,7 @@ def waits_ms(
 
 def histogram_of(values_ms: Iterable[float]) -> HdrHistogram:
     """Return the recorder's histogram of these latencies."""
-    histogram = histograms.empty_histogram()
+    histogram = new_histogram()
     for value in values_ms:
         histogram.record_value(max(1, round(value * 1e6)))
     return histogram
