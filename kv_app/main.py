@@ -5,12 +5,13 @@ import logging
 import socket
 import sys
 from collections.abc import AsyncIterator
+from http import HTTPStatus
 from typing import Any
 
 import uvicorn
-from fastapi import FastAPI
+from fastapi import FastAPI, HTTPException
 from fastapi.openapi.utils import get_openapi
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from kv_app import __version__
 from kv_app.api import admin, kv, ops, replication
@@ -35,16 +36,35 @@ class NodeApp(FastAPI):
     8,000 writes/s, without them 12,000. All other calls pass through FastAPI.
     """
 
-    def __init__(self, keys: kv.KeyEndpoint, **options: Any) -> None:
+    def __init__(self, keys: kv.KeyEndpoint, max_body_bytes: int, **options: Any) -> None:
         super().__init__(**options)
         self._keys = keys
+        self._max_body_bytes = max_body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request, WebSocket or lifespan."""
         if scope["type"] == "http" and scope["path"].startswith(kv.PREFIX):
             await self._keys(scope, receive, send)
         else:
-            await super().__call__(scope, receive, send)
+            await super().__call__(scope, _limit_body(receive, self._max_body_bytes), send)
+
+
+def _limit_body(receive: Receive, max_bytes: int) -> Receive:
+    """Returns a ``receive`` that takes no more of a request's body than it may have.
+
+    The framework's own limit answers in a shape of its own.
+    """
+    size = 0
+
+    async def limited() -> Message:
+        nonlocal size
+        message = await receive()
+        size += len(message.get("body", b""))
+        if size > max_bytes:
+            raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+        return message
+
+    return limited
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -59,12 +79,12 @@ def create_app(settings: Settings) -> FastAPI:
 
     app = NodeApp(
         kv.KeyEndpoint(node),
+        settings.max_body_bytes,
         title="Quorumeter's key-value store",
         version=__version__,
         lifespan=lifespan,
         redirect_slashes=False,
         strict_content_type=False,  # curl -d sends JSON as a form
-        max_body_size=settings.max_body_bytes,
     )
     app.router.routes.append(replication.route(node))
     app.include_router(ops.router(node))
@@ -77,13 +97,25 @@ def create_app(settings: Settings) -> FastAPI:
 def _openapi(app: FastAPI) -> dict[str, Any]:
     """Returns the API's description, that of the hot path's plain endpoints included."""
     if app.openapi_schema is None:
-        app.openapi_schema = get_openapi(
+        document = get_openapi(
             title=app.title,
             version=app.version,
             description="A replicated key-value store with a write quorum that can be changed.",
             routes=[*kv.documented.routes, *app.routes],
         )
+        _drop_framework_errors(document)
+        app.openapi_schema = document
     return app.openapi_schema
+
+
+def _drop_framework_errors(document: dict[str, Any]) -> None:
+    """Takes out the answer to bad input that FastAPI would give: here it is a 400 like others."""
+    for item in document["paths"].values():
+        for call in item.values():
+            if "HTTPValidationError" in str(call["responses"].get("422")):
+                del call["responses"]["422"]
+    for name in ("HTTPValidationError", "ValidationError"):
+        document["components"]["schemas"].pop(name, None)
 
 
 def __getattr__(name: str) -> FastAPI:

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Request
 from kv_app.api.access import check_token
 from kv_app.api.answers import document_errors
 from kv_app.delays import MAX_DELAY_LIMIT_MS
-from kv_app.errors import MalformedError, NotLeaderError, UnauthorizedError
+from kv_app.errors import MalformedError, NotLeaderError, TooLargeError, UnauthorizedError
 from kv_app.leader import Leader
 from kv_app.messages import (
     DelaysAnswer,
@@ -25,6 +25,7 @@ from kv_app.node import Node
 FOLLOWER_DUMP_TIMEOUT_S = 5.0
 
 _ERRORS = document_errors(MalformedError, UnauthorizedError, NotLeaderError)
+_BODY_ERRORS = document_errors(TooLargeError)
 
 
 def router(node: Node) -> APIRouter:
@@ -42,7 +43,7 @@ def router(node: Node) -> APIRouter:
         """Returns the write quorum in force."""
         return _quorum(node.require_leader())
 
-    @routes.post("/quorum")
+    @routes.post("/quorum", responses=_BODY_ERRORS)
     async def set_quorum(request: QuorumRequest) -> QuorumAnswer:
         """Changes the write quorum at once."""
         leader = node.require_leader()
@@ -54,7 +55,7 @@ def router(node: Node) -> APIRouter:
         """Returns the link delays in force."""
         return _delays(node.require_leader())
 
-    @routes.post("/delays")
+    @routes.post("/delays", responses=_BODY_ERRORS)
     async def set_delays(request: DelaysRequest) -> DelaysAnswer:
         """Changes the link delays of all entries from now on."""
         leader = node.require_leader()
