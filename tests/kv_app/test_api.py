@@ -1,0 +1,767 @@
+"""The HTTP API of one node in this process: every call, every limit, every error's shape."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from kv_app.errors import StoreError, all_store_errors
+from kv_app.main import create_app
+from kv_app.messages import CLOSE_REFUSED, PROTOCOL_VERSION, Hello, Role
+from kv_app.settings import Settings
+from tests.kv_app.fakes import encode, run
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from fastapi import FastAPI
+
+    Check = Callable[[httpx.AsyncClient], Awaitable[None]]
+
+BY_CODE = {error.code: error for error in all_store_errors()}
+# What the node answers so far, of the table of calls in its semantics.
+CALLS = {
+    "/kv/{key}": {"get", "put", "delete"},
+    "/dump": {"get"},
+    "/health": {"get"},
+    "/ready": {"get"},
+    "/admin/quorum": {"get", "post"},
+    "/admin/delays": {"get", "post"},
+    "/admin/links": {"get"},
+    "/admin/replica-status": {"get"},
+}
+
+
+@contextlib.asynccontextmanager
+async def started(app: FastAPI) -> AsyncIterator[None]:
+    """Runs an application's lifespan, as a server does."""
+    events: asyncio.Queue[dict[str, str]] = asyncio.Queue()
+    answers: asyncio.Queue[Any] = asyncio.Queue()
+    scope = {"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}
+    task = asyncio.create_task(app(scope, events.get, answers.put))
+    events.put_nowait({"type": "lifespan.startup"})
+    assert (await answers.get())["type"] == "lifespan.startup.complete"
+    try:
+        yield
+    finally:
+        events.put_nowait({"type": "lifespan.shutdown"})
+        await task
+
+
+def serve(check: Check, **options: Any) -> None:
+    """Runs a test's coroutine function with a client of one node, a leader alone by default."""
+
+    async def main() -> None:
+        app = create_app(Settings(**options))
+        transport = httpx.ASGITransport(app=app)
+        async with (
+            started(app),
+            httpx.AsyncClient(transport=transport, base_url="http://node") as client,
+        ):
+            await check(client)
+
+    run(main)
+
+
+def serve_follower(check: Check, **options: Any) -> None:
+    """The same with a follower that nobody leads."""
+    serve(check, role=Role.FOLLOWER, **options)
+
+
+def error_of(response: httpx.Response, code: str) -> dict[str, Any]:
+    """Returns the error in a response, after holding it to the one shape."""
+    error_class: type[StoreError] = BY_CODE[code]
+    assert response.status_code == error_class.http_status
+    assert response.headers["content-type"] == "application/json"
+    body: dict[str, Any] = response.json()
+    assert body.keys() == {"error"}
+    error: dict[str, Any] = body["error"]
+    assert error["code"] == code
+    assert error["definite"] is error_class.definite
+    assert error["message"].endswith(".")
+    return error
+
+
+# --- one key ----------------------------------------------------------------------------------
+
+
+def test_put_get_and_delete_of_a_key_answer_with_its_positions() -> None:
+    """The whole life of a key, deletion and the deletion of an absent one included."""
+
+    async def check(client: httpx.AsyncClient) -> None:
+        written = await client.put("/kv/a", json={"value": "1"})
+        assert written.status_code == 200
+        assert written.json() == {
+            "key": "a",
+            "value": "1",
+            "epoch": 1,
+            "seq": 1,
+            "follower_acks": 0,
+            "quorum_met": True,
+        }
+        read = await client.get("/kv/a")
+        assert read.json() == {"key": "a", "value": "1", "epoch": 1, "seq": 1}
+        deleted = await client.delete("/kv/a")
+        assert deleted.json() == {**written.json(), "value": None, "seq": 2}
+        gone = error_of(await client.get("/kv/a"), "not_found")
+        assert (gone["epoch"], gone["seq"]) == (1, 2)
+        never = error_of(await client.get("/kv/never"), "not_found")
+        assert "epoch" not in never
+        assert "seq" not in never
+        assert (await client.delete("/kv/never")).json()["seq"] == 3
+
+    serve(check)
+
+
+@pytest.mark.parametrize(
+    ("path", "key"),
+    [
+        ("a", "a"),
+        ("a/b/c", "a/b/c"),
+        ("a%2Fb", "a/b"),
+        ("a%20b", "a b"),
+        ("%F0%9F%90%98", "🐘"),
+        ("%C3%A9", "é"),
+        ("%2E%2E", ".."),
+        ("%25", "%"),
+        ("a%3Fb", "a?b"),
+        ("%00", "\x00"),
+        ("+", "+"),
+    ],
+)
+def test_key_in_a_path_is_decoded_once(path: str, key: str) -> None:
+    """Any UTF-8 is a key, however much of it has to be encoded."""
+
+    async def check(client: httpx.AsyncClient) -> None:
+        written = await client.put(f"/kv/{path}", json={"value": key})
+        assert written.json()["key"] == key
+        assert (await client.get(f"/kv/{path}")).json()["value"] == key
+        assert (await client.get("/dump")).json() == {key: key}
+
+    serve(check)
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
+@pytest.mark.parametrize("path", ["%FF", "a%C3", "%ED%A0%80", "%C0%AF"])
+def test_key_that_is_no_utf8_is_malformed(path: str, method: str) -> None:
+    """Two keys must never become one by a substitute for what could not be read."""
+
+    async def check(client: httpx.AsyncClient) -> None:
+        error = error_of(await client.request(method, f"/kv/{path}", content=b"{}"), "malformed")
+        assert "UTF-8" in error["message"]
+
+    serve(check)
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
+def test_empty_key_is_malformed(method: str) -> None:
+    """``/kv/`` names no key."""
+
+    async def check(client: httpx.AsyncClient) -> None:
+        error_of(await client.request(method, "/kv/", content=b'{"value": ""}'), "malformed")
+
+    serve(check)
+
+
+@pytest.mark.parametrize("value", ["", " ", "é🐘", "\x00", '"\\', "x" * 10_000, "\u2028"])
+def test_value_of_any_text_comes_back_as_it_was(value: str) -> None:
+    """Empty values are fine, and nothing is stripped."""
+
+    async def check(client: httpx.AsyncClient) -> None:
+        await client.put("/kv/a", json={"value": value})
+        assert (await client.get("/kv/a")).json()["value"] == value
+        assert (await client.get("/dump")).json() == {"a": value}
+
+    serve(check)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"null",
+        b"[]",
+        b'"text"',
+        b"{}",
+        b'{"value": null}',
+        b'{"value": 1}',
+        b'{"value": ["a"]}',
+        b'{"value": "a"} trailing',
+        b'{"value": "\xff"}',
+        b'{"value": "\xed\xa0\x80"}',
+        b'{"value": "\\ud800"}',
+        b'{"value": "\\ud800abcdef"}',
+        b'{"value": "\\udc00"}',
+        b'{"value": "\\udc00abcdef"}',
+        b'{"value": "\\ud800\\ud800"}',
+        b'{"other": ' + b"[" * 50_000,
+        b'{"other": ' + b"[" * 50_000 + b"]" * 50_000 + b', "value": ""}',
+    ],
+)
+def test_body_that_cannot_be_read_is_malformed_and_writes_nothing(body: bytes) -> None:
+    """Whatever is wrong with it, it is the client's error and definite, never the node's."""
+
+    async def check(client: httpx.AsyncClient) -> None:
+        error = error_of(await client.put("/kv/a", content=body), "malformed")
+        assert error["follower_acks"] == 0
+        assert error["required"] == 0
+        error_of(await client.get("/kv/a"), "not_found")
+
+    serve(check)
+
+
+def test_body_that_is_a_form_by_its_header_is_read_as_json() -> None:
+    """``curl -d`` says so of everything that it sends, and so do those who say nothing."""
+
+    async def check(client: httpx.AsyncClient) -> None:
+        form = {"content-type": "application/x-www-form-urlencoded"}
+        answer = await client.put("/kv/a", content=b'{"value": "1"}', headers=form)
+        assert answer.status_code == 200
+        answer = await client.post("/admin/quorum", content=b'{"write_quorum": 0}')
+        assert answer.status_code == 200
+
+    serve(check)
+
+
+def test_sizes_at_their_limits_pass_and_one_byte_more_does_not() -> None:
+    """Bytes of UTF-8 count, not characters; each refusal names its setting."""
+
+    async def check(client: httpx.AsyncClient) -> None:
+        for fits in ("x" * 8, "é" * 4, "🐘🐘"):
+            assert (await client.put("/kv/a", json={"value": fits})).status_code == 200
+            assert (await client.put(f"/kv/{fits}", json={"value": ""})).status_code == 200
+        for too_large in ("x" * 9, "é" * 4 + "x", "🐘🐘x"):
+            value = await client.put("/kv/a", json={"value": too_large})
+            assert error_of(value, "too_large")["limit"] == "MAX_VALUE_BYTES"
+            for method in ("PUT", "GET", "DELETE"):
+                key = await client.request(method, f"/kv/{too_large}", json={"value": ""})
+                assert error_of(key, "too_large")["limit"] == "MAX_KEY_BYTES"
+
+    serve(check, max_key_bytes=8, max_value_bytes=8)
+
+
+async def in_parts(*parts: bytes) -> AsyncIterator[bytes]:
+    """Sends a body without saying its length before."""
+    for part in parts:
+        yield part
+
+
+def test_body_over_its_limit_is_too_large_however_it_comes() -> None:
+    """Whole or in parts, on every call that takes a body."""
+
+    async def check(client: httpx.AsyncClient) -> None:
+        fits = b'{"value": "%s"}' % (b"x" * 87)
+        assert len(fits) == 100
+        assert (await client.put("/kv/a", content=fits)).status_code == 200
+        parts = in_parts(fits[:40], b"", fits[40:])
+        assert (await client.put("/kv/a", content=parts)).status_code == 200
+        for content in (fits + b" ", in_parts(fits, b" "), in_parts(b" " * 101, b" " * 10**6)):
+            error = error_of(await client.put("/kv/a", content=content), "too_large")
+            assert error["limit"] == "MAX_BODY_BYTES"
+        error = error_of(await client.post("/admin/quorum", content=b" " * 101), "too_large")
+        assert error["limit"] == "MAX_BODY_BYTES"
+
+    serve(check, max_body_bytes=100)
+
+
+def test_client_that_leaves_in_mid_body_writes_nothing() -> None:
+    """Half a body is no request."""
+
+    async def main() -> None:
+        app = create_app(Settings())
+        async with started(app):
+            events: list[dict[str, Any]] = [
+                {"type": "http.request", "body": b'{"value": ', "more_body": True},
+                {"type": "http.disconnect"},
+            ]
+            sent: list[Any] = []
+
+            async def receive() -> dict[str, Any]:
+                return events.pop(0)
+
+            async def send(event: Any) -> None:
+                sent.append(event)
+
+            scope = {
+                "type": "http",
+                "method": "PUT",
+                "path": "/kv/a",
+                "raw_path": b"/kv/a",
+                "headers": [],
+            }
+            await app(scope, receive, send)
+            assert sent[0]["status"] == 400
+            assert json.loads(sent[1]["body"])["error"]["code"] == "malformed"
+
+    run(main)
+
+
+# --- idempotency ------------------------------------------------------------------------------
+
+
+def test_retry_with_an_idempotency_key_gets_the_first_answer() -> None:
+    """The same write is answered alike; another one under the same key is a conflict."""
+
+    async def check(client: httpx.AsyncClient) -> None:
+        once = {"Idempotency-Key": "once"}
+        first = await client.put("/kv/a", json={"value": "1"}, headers=once)
+        await client.put("/kv/a", json={"value": "2"})
+        retry = await client.put("/kv/a", json={"value": "1"}, headers=once)
+        assert retry.json() == first.json()
+        assert (await client.get("/kv/a")).json()["value"] == "2"
+        for other in (
+            await client.put("/kv/a", json={"value": "3"}, headers=once),
+            await client.put("/kv/b", json={"value": "1"}, headers=once),
+            await client.delete("/kv/a", headers=once),
+        ):
+            conflict = error_of(other, "idempotency_conflict")
+            assert (conflict["epoch"], conflict["seq"]) == (1, 1)
+        assert (await client.get("/admin/links")).json()["last_seq"] == 2
+
+    serve(check)
+
+
+@pytest.mark.parametrize("bad", [b"", b"x" * 257, b"caf\xc3\xa9", b"a\x00b", b"a\tb"])
+def test_idempotency_key_that_cannot_be_kept_is_malformed(bad: bytes) -> None:
+    """It goes into the log: printable, and of a bounded length."""
+
+    async def check(client: httpx.AsyncClient) -> None:
+        headers = [(b"Idempotency-Key", bad)]
+        answer = await client.put("/kv/a", json={"value": "1"}, headers=headers)
+        assert "1 to 256" in error_of(answer, "malformed")["message"]
+
+    serve(check)
+
+
+# --- other calls ------------------------------------------------------------------------------
+
+
+def test_health_and_readiness_of_a_leader_alone() -> None:
+    """Who it is, and that it can do its work."""
+
+    async def check(client: httpx.AsyncClient) -> None:
+        assert (await client.get("/health")).json() == {
+            "status": "ok",
+            "role": "leader",
+            "node_id": "n",
+            "epoch": 1,
+            "start_id": "s",
+        }
+        assert (await client.get("/ready")).json() == {"status": "ready", "role": "leader"}
+
+    serve(check, node_id="n", start_id="s")
+
+
+def test_quorum_beyond_the_followers_makes_a_leader_unready_and_refuses_its_writes() -> None:
+    """Both say why, and a change of k mends it."""
+
+    async def check(client: httpx.AsyncClient) -> None:
+        assert error_of(await client.get("/ready"), "not_ready")["reason"] == "forming"
+        refused = await client.put("/kv/a", json={"value": "1"})
+        error = error_of(refused, "not_attempted")
+        assert (error["reason"], error["follower_acks"], error["required"]) == ("forming", 0, 2)
+        lowered = await client.post("/admin/quorum", json={"write_quorum": 0})
+        assert lowered.json() == {"write_quorum": 0, "followers": 0}
+        assert (await client.put("/kv/a", json={"value": "1"})).status_code == 200
+
+    serve(check, write_quorum=2)
+
+
+def test_dump_holds_all_keys_that_have_a_value() -> None:
+    """It is streamed in parts, and is one JSON document however many there are."""
+
+    async def check(client: httpx.AsyncClient) -> None:
+        assert (await client.get("/dump")).json() == {}
+        expected = {}
+        for number in range(2_500):
+            await client.put(f"/kv/k{number}", json={"value": str(number)})
+            if number % 2:
+                await client.delete(f"/kv/k{number}")
+            else:
+                expected[f"k{number}"] = str(number)
+        assert (await client.get("/dump")).json() == expected
+        status = (await client.get("/admin/replica-status")).json()
+        assert status["leader"] == expected
+        assert (status["followers"], status["positions"]) == ({}, {})
+        assert (status["last_seq"], status["stable_seq"]) == (3_750, 3_750)
+
+    serve(check)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"write_quorum": 1},
+        {"write_quorum": -1},
+        {"write_quorum": "many"},
+        {"write_quorum": 0.5},
+        {"write_quorum": None},
+        {},
+        [],
+        None,
+    ],
+)
+def test_quorum_that_cannot_be_is_malformed(body: object) -> None:
+    """Outside 0 to n, or no number at all; the one in force stays."""
+
+    async def check(client: httpx.AsyncClient) -> None:
+        error_of(await client.post("/admin/quorum", json=body), "malformed")
+        answer = await client.get("/admin/quorum")
+        assert answer.json() == {"write_quorum": 0, "followers": 0}
+
+    serve(check)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"min_delay_ms": 5, "max_delay_ms": 4}',
+        b'{"min_delay_ms": -1, "max_delay_ms": 4}',
+        b'{"min_delay_ms": 0, "max_delay_ms": 3600001}',
+        b'{"min_delay_ms": 0, "max_delay_ms": Infinity}',
+        b'{"min_delay_ms": NaN, "max_delay_ms": NaN}',
+        b'{"min_delay_ms": 0, "max_delay_ms": 1e400}',
+        b'{"min_delay_ms": 0}',
+        b'{"min_delay_ms": "\\ud800", "max_delay_ms": 1}',
+        b"{",
+        b"",
+        b"\xff",
+        b"[" * 50_000,
+    ],
+)
+def test_delays_that_cannot_be_are_malformed(body: bytes) -> None:
+    """Upside down, negative, without end, or unreadable; those in force stay."""
+
+    async def check(client: httpx.AsyncClient) -> None:
+        answer = await client.post("/admin/delays", content=body)
+        error_of(answer, "malformed")
+        assert (await client.get("/admin/delays")).json() == {
+            "min_delay_ms": 1.0,
+            "max_delay_ms": 2.0,
+            "delay_model": "independent",
+        }
+
+    serve(check, min_delay_ms=1.0, max_delay_ms=2.0)
+
+
+def test_delays_are_changed_for_the_writes_to_come() -> None:
+    """The answer and the next look show what is in force."""
+
+    async def check(client: httpx.AsyncClient) -> None:
+        body = {"min_delay_ms": 0.5, "max_delay_ms": 10}
+        answer = await client.post("/admin/delays", json=body)
+        assert answer.json() == {**body, "delay_model": "independent"}
+        assert (await client.get("/admin/delays")).json() == answer.json()
+
+    serve(check)
+
+
+# --- the one shape of errors ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "code"),
+    [
+        ("GET", "/", "unknown_path"),
+        ("GET", "/kv", "unknown_path"),
+        ("POST", "/replicate", "unknown_path"),
+        ("GET", "/health/", "unknown_path"),
+        ("GET", "/replication", "unknown_path"),
+        ("POST", "/health", "method_not_allowed"),
+        ("DELETE", "/dump", "method_not_allowed"),
+        ("PUT", "/admin/quorum", "method_not_allowed"),
+        ("POST", "/kv/a", "method_not_allowed"),
+        ("PATCH", "/kv/a", "method_not_allowed"),
+        ("OPTIONS", "/kv/a", "method_not_allowed"),
+    ],
+)
+def test_call_that_there_is_not_is_refused_in_the_one_shape(
+    method: str, path: str, code: str
+) -> None:
+    """The framework's own errors never reach a client."""
+
+    async def check(client: httpx.AsyncClient) -> None:
+        error_of(await client.request(method, path), code)
+
+    serve(check)
+
+
+def test_bug_of_the_node_is_an_internal_error_of_unknown_outcome(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whatever raises, the client gets the one shape, and no promise."""
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("what broke")
+
+    async def check(client: httpx.AsyncClient) -> None:
+        monkeypatch.setattr("kv_app.leader.Leader.append", fail)
+        error = error_of(await client.put("/kv/a", json={"value": "1"}), "internal")
+        assert "what broke" not in error["message"]
+
+    serve(check)
+
+
+# --- a follower -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("PUT", "/kv/a", {"value": "1"}),
+        ("DELETE", "/kv/a", None),
+        ("GET", "/admin/quorum", None),
+        ("POST", "/admin/quorum", {"write_quorum": 0}),
+        ("GET", "/admin/delays", None),
+        ("POST", "/admin/delays", {"min_delay_ms": 0, "max_delay_ms": 0}),
+        ("GET", "/admin/links", None),
+        ("GET", "/admin/replica-status", None),
+    ],
+)
+def test_follower_sends_a_leaders_calls_to_its_leader(method: str, path: str, body: object) -> None:
+    """It names the leader once it knows it, and never acts itself."""
+
+    async def check(client: httpx.AsyncClient) -> None:
+        before = error_of(await client.request(method, path, json=body), "not_leader")
+        assert before["leader_url"] is None
+        app = client._transport.app  # type: ignore[attr-defined]
+        async with open_channel(app) as channel:
+            await channel.next()  # accepted
+            await channel.next()  # welcome
+            after = error_of(await client.request(method, path, json=body), "not_leader")
+            assert after["leader_url"] == "http://leader:1"
+            assert "http://leader:1" in after["message"]
+
+    serve_follower(check)
+
+
+def test_follower_answers_for_itself() -> None:
+    """Reads, health and its dump are its own; it is ready once it is followed up."""
+
+    async def check(client: httpx.AsyncClient) -> None:
+        health = (await client.get("/health")).json()
+        assert (health["role"], health["epoch"]) == ("follower", 0)
+        assert error_of(await client.get("/ready"), "not_ready")["reason"] == "forming"
+        error_of(await client.get("/kv/a"), "not_found")
+        assert (await client.get("/dump")).json() == {}
+        app = client._transport.app  # type: ignore[attr-defined]
+        async with open_channel(app) as channel:
+            await channel.next()
+            await channel.next()
+            assert (await client.get("/ready")).json() == {"status": "ready", "role": "follower"}
+            assert (await client.get("/health")).json()["epoch"] == 1
+
+    serve_follower(check)
+
+
+class OpenChannel:
+    """A WebSocket to a node, from the leader's side."""
+
+    def __init__(self) -> None:
+        self.events: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self.answers: asyncio.Queue[Any] = asyncio.Queue()
+
+    async def next(self) -> Any:
+        """Waits for the node's next event."""
+        async with asyncio.timeout(5):
+            return await self.answers.get()
+
+
+@contextlib.asynccontextmanager
+async def open_channel(app: FastAPI, token: str | None = None) -> AsyncIterator[OpenChannel]:
+    """Opens a replication channel and says hello on it."""
+    channel = OpenChannel()
+    headers = [(b"authorization", f"Bearer {token}".encode())] if token else []
+    scope = {
+        "type": "websocket",
+        "path": "/replication",
+        "raw_path": b"/replication",
+        "headers": headers,
+        "query_string": b"",
+        "subprotocols": [],
+    }
+    channel.events.put_nowait({"type": "websocket.connect"})
+    hello = Hello(PROTOCOL_VERSION, "c", 1, "leader", "http://leader:1", 0)
+    channel.events.put_nowait({"type": "websocket.receive", "bytes": encode(hello)})
+    task = asyncio.create_task(app(scope, channel.events.get, channel.answers.put))
+    yield channel
+    channel.events.put_nowait({"type": "websocket.disconnect", "code": 1000})
+    await task
+
+
+# --- the token --------------------------------------------------------------------------------
+
+PROTECTED = ["/dump", "/admin/quorum", "/admin/delays", "/admin/links", "/admin/replica-status"]
+
+
+@pytest.mark.parametrize("path", PROTECTED)
+def test_token_protects_administration_and_the_data_as_a_whole(path: str) -> None:
+    """Without it, or with another one, 401; the error does not tell the token."""
+
+    async def check(client: httpx.AsyncClient) -> None:
+        for headers in ({}, {"Authorization": "Bearer other"}, {"Authorization": "secret"}):
+            answer = await client.get(path, headers=headers)
+            assert "secret" not in error_of(answer, "unauthorized")["message"]
+            assert answer.headers["www-authenticate"] == "Bearer"
+        answer = await client.get(path, headers={"Authorization": "Bearer secret"})
+        assert answer.status_code == 200
+
+    serve(check, cluster_token="secret")
+
+
+def test_token_is_not_needed_for_keys_and_health() -> None:
+    """Clients of the store need no rights of its operators."""
+
+    async def check(client: httpx.AsyncClient) -> None:
+        assert (await client.put("/kv/a", json={"value": "1"})).status_code == 200
+        assert (await client.get("/kv/a")).status_code == 200
+        assert (await client.get("/health")).status_code == 200
+        assert (await client.get("/ready")).status_code == 200
+
+    serve(check, cluster_token="secret")
+
+
+def test_channel_needs_the_token_and_a_follower() -> None:
+    """Who lacks it is refused before the channel opens; a leader takes no channel."""
+
+    async def check_follower(client: httpx.AsyncClient) -> None:
+        app = client._transport.app  # type: ignore[attr-defined]
+        async with open_channel(app, "other") as channel:
+            assert await channel.next() == {"type": "websocket.close", "code": CLOSE_REFUSED}
+        async with open_channel(app, "secret") as channel:
+            assert (await channel.next())["type"] == "websocket.accept"
+            assert (await channel.next())["type"] == "websocket.send"
+
+    async def check_leader(client: httpx.AsyncClient) -> None:
+        app = client._transport.app  # type: ignore[attr-defined]
+        async with open_channel(app) as channel:
+            assert (await channel.next())["type"] == "websocket.accept"
+            closed = await channel.next()
+            assert closed["code"] == CLOSE_REFUSED
+            assert "leader" in closed["reason"]
+
+    serve_follower(check_follower, cluster_token="secret")
+    serve(check_leader)
+
+
+# --- the document -----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def document() -> dict[str, Any]:
+    """The OpenAPI document as a client reads it."""
+    answers: list[dict[str, Any]] = []
+
+    async def check(client: httpx.AsyncClient) -> None:
+        answers.append((await client.get("/openapi.json")).json())
+
+    serve(check)
+    return answers[0]
+
+
+def references_in(node: Any) -> list[str]:
+    """Returns all that a part of the document refers to."""
+    if isinstance(node, dict):
+        own = [node["$ref"]] if "$ref" in node else []
+        return own + [ref for value in node.values() for ref in references_in(value)]
+    if isinstance(node, list):
+        return [ref for value in node for ref in references_in(value)]
+    return []
+
+
+def test_document_lists_every_call_and_no_other(document: dict[str, Any]) -> None:
+    """It is complete and true."""
+    assert {path: set(item) for path, item in document["paths"].items()} == CALLS
+
+
+def test_document_is_structurally_openapi_3_1(document: dict[str, Any]) -> None:
+    """Required members are there, references lead somewhere, path parameters are declared."""
+    assert document["openapi"].startswith("3.1.")
+    assert {"title", "version"} <= document["info"].keys()
+    for reference in references_in(document):
+        target: Any = document
+        for part in reference.removeprefix("#/").split("/"):
+            target = target[part]
+        assert target
+    names = []
+    for path, item in document["paths"].items():
+        for call in item.values():
+            names.append(call["operationId"])
+            declared = {p["name"] for p in call.get("parameters", ()) if p["in"] == "path"}
+            assert all(f"{{{name}}}" in path for name in declared)
+            assert path.count("{") == len(declared)
+            for status, response in call["responses"].items():
+                assert 100 <= int(status) <= 599
+                assert response["description"]
+    assert len(set(names)) == len(names)
+
+
+def codes_in(call: dict[str, Any]) -> dict[str, set[str]]:
+    """Returns the error codes that a call's description names, by status."""
+    return {
+        status: set(re.findall(r"(?<!`)`(\w+)`:", response["description"]))
+        for status, response in call["responses"].items()
+        if status != "200"
+    }
+
+
+WRITE_CODES = {
+    "400": {"malformed"},
+    "403": {"not_leader"},
+    "413": {"too_large"},
+    "422": {"idempotency_conflict"},
+    "429": {"too_many_in_flight"},
+    "500": {"internal"},
+    "503": {"not_attempted"},
+    "504": {"outcome_unknown"},
+}
+ADMIN_CODES = {"400": {"malformed"}, "401": {"unauthorized"}, "403": {"not_leader"}}
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "codes"),
+    [
+        ("/kv/{key}", "put", WRITE_CODES),
+        ("/kv/{key}", "delete", WRITE_CODES),
+        (
+            "/kv/{key}",
+            "get",
+            {"400": {"malformed"}, "404": {"not_found"}, "413": {"too_large"}},
+        ),
+        ("/dump", "get", {"401": {"unauthorized"}}),
+        ("/health", "get", {}),
+        ("/ready", "get", {"503": {"not_ready"}}),
+        ("/admin/quorum", "get", ADMIN_CODES),
+        ("/admin/quorum", "post", ADMIN_CODES | {"413": {"too_large"}}),
+        ("/admin/delays", "get", ADMIN_CODES),
+        ("/admin/delays", "post", ADMIN_CODES | {"413": {"too_large"}}),
+        ("/admin/links", "get", ADMIN_CODES),
+        ("/admin/replica-status", "get", ADMIN_CODES),
+    ],
+)
+def test_document_names_each_calls_errors_with_their_status(
+    path: str, method: str, codes: dict[str, set[str]], document: dict[str, Any]
+) -> None:
+    """What a call may answer is said, in the one shape, and nothing of the framework's own."""
+    call = document["paths"][path][method]
+    assert codes_in(call) == codes
+    for status, named in codes.items():
+        assert {str(BY_CODE[code].http_status) for code in named} == {status}
+        schema = call["responses"][status]["content"]["application/json"]["schema"]
+        assert schema["$ref"].endswith("/ErrorBody")
+    assert "200" in call["responses"]
+
+
+def test_document_describes_the_whole_key_as_the_path(document: dict[str, Any]) -> None:
+    """A write takes its value and, if the client likes, an idempotency key."""
+    call = document["paths"]["/kv/{key}"]["put"]
+    parameters = {(p["in"], p["name"]): p["required"] for p in call["parameters"]}
+    assert parameters == {("path", "key"): True, ("header", "idempotency-key"): False}
+    assert call["requestBody"]["required"] is True
