@@ -17,6 +17,7 @@ from websockets.protocol import State
 from websockets.uri import parse_uri
 
 from kv_app.errors import ChannelError
+from kv_app.messages import CLOSE_NORMAL
 
 
 class Listener(Protocol):
@@ -172,5 +173,9 @@ async def connect(
     _, client = await asyncio.get_running_loop().create_connection(
         lambda: WebSocketClient(url, headers, listener, max_bytes), uri.host, uri.port
     )
-    await client.wait_open()
+    try:
+        await client.wait_open()
+    except asyncio.CancelledError:  # given up: without this its socket would stay open
+        client.close(CLOSE_NORMAL, "the handshake was given up")
+        raise
     return client
