@@ -51,6 +51,15 @@ class QuorumTracker:
                     self._commit(record)
         self._advance()
 
+    def forget(self, follower: int) -> None:
+        """Takes back one follower's acknowledgments of all that is not committed yet."""
+        bit = 1 << follower
+        for seq in range(self.stable_seq + 1, self._log.last_seq + 1):
+            record = self._log.get(seq)
+            if record is not None and not record.committed and record.acked_by & bit:
+                record.acked_by ^= bit
+                record.ack_count -= 1
+
     def set_write_quorum(self, write_quorum: int) -> None:
         """Changes k for new writes; a lowering also helps the entries that are not committed."""
         self.write_quorum = write_quorum

@@ -611,6 +611,54 @@ def test_followers_of_one_name_count_once(make_network: MakeNetwork) -> None:
     run(check)
 
 
+def test_follower_behind_two_urls_is_one_acknowledgment(make_network: MakeNetwork) -> None:
+    """What a node acknowledged on one link is not counted again when it comes on another one."""
+
+    async def check() -> None:
+        network = make_network(3)
+        network[2].is_reachable = False
+        leader = await network.start_leader(write_quorum=2)
+        record = put(leader)
+        await network[1].client.has_sent(1)
+        network[1].client.acknowledge(1)
+        network[1].is_reachable = False
+        network[1].client.close(1000, "the leader opened another channel")
+        await until(lambda: not leader.links[0].is_connected)
+        cluster_id = network[1].client.frames[0].cluster_id
+        network[2].node_id, network[2].cluster_id, network[2].contiguous = "f1", cluster_id, 1
+        network[2].is_reachable = True
+        await until(lambda: leader.links[1].counts)
+        assert record.ack_count == 1
+        assert not record.committed
+        network[3].client.acknowledge(1)
+        assert record.committed
+        await leader.stop()
+
+    run(check)
+
+
+def test_follower_that_lost_a_write_does_not_help_it_any_more(make_network: MakeNetwork) -> None:
+    """A follower that comes back empty is not among the k that hold a write which still waits."""
+
+    async def check() -> None:
+        network = make_network(3)
+        leader = await network.start_leader(write_quorum=2)
+        record = put(leader)
+        await network[1].client.has_sent(1)
+        first_life = network[1].client
+        first_life.acknowledge(1)
+        network[1].start_id = "second"
+        first_life.close(1000, "restarts empty")
+        await until(lambda: network[1].client is not first_life and leader.links[0].is_connected)
+        network[2].client.acknowledge(1)
+        assert not record.committed
+        network[1].client.acknowledge(1)
+        assert record.committed
+        await leader.stop()
+
+    run(check)
+
+
 def test_link_statuses_tell_how_far_each_follower_is(make_network: MakeNetwork) -> None:
     """Positions with holes, and the reason of one that does not count."""
 

@@ -61,6 +61,13 @@ class Pair:
                     self.model[seq - 1].holders.add(follower)
         self.tracker.acknowledge(follower, [SeqRange(first, last) for first, last in spans])
 
+    def forget(self, follower: int) -> None:
+        """Takes back what a follower acknowledged, where that may still matter."""
+        for entry in self.model:
+            if not entry.is_committed:
+                entry.holders.discard(follower)
+        self.tracker.forget(follower)
+
     def set_write_quorum(self, k: int) -> None:
         """Changes k."""
         for entry in self.model:
@@ -100,6 +107,7 @@ steps = st.one_of(
         st.integers(min_value=0, max_value=FOLLOWERS - 1),
         st.lists(spans, max_size=3),
     ),
+    st.tuples(st.just("forget"), st.integers(min_value=0, max_value=FOLLOWERS - 1)),
     st.tuples(st.just("set_write_quorum"), ks),
 )
 
@@ -139,6 +147,18 @@ def test_acknowledgment_after_the_commit_still_counts_but_is_not_told_again() ->
     pair.acknowledge(1, [(1, 1)])
     assert pair.commits == [1]
     assert pair.records[0].ack_count == 2
+
+
+def test_acknowledgment_that_is_forgotten_counts_again_when_it_comes_again() -> None:
+    """A follower that lost an entry does not help it, until it holds it again."""
+    pair = Pair(NO_LIMIT, 2)
+    pair.append()
+    pair.acknowledge(0, [(1, 1)])
+    pair.forget(0)
+    pair.acknowledge(1, [(1, 1)])
+    assert pair.commits == []
+    pair.acknowledge(0, [(1, 1)])
+    assert pair.commits == [1]
 
 
 def test_commit_at_k_zero_needs_nobody() -> None:
