@@ -485,6 +485,27 @@ def test_entries_with_delays_are_sent_when_due_and_never_before(
     run(check)
 
 
+def test_entry_that_is_due_sooner_does_not_wait_for_those_before_it(
+    make_network: MakeNetwork,
+) -> None:
+    """The one timer of a link is set for whatever is due next, also if that comes last."""
+
+    async def check() -> None:
+        network = make_network(1)
+        leader = await network.start_leader(
+            write_quorum=1, min_delay_ms=3_600_000.0, max_delay_ms=3_600_000.0
+        )
+        put_all(leader, 1, 1)
+        await asyncio.sleep(0)
+        leader.set_delays(1.0, 1.0)
+        put_all(leader, 2, 2)
+        await network[1].client.has_sent(2)
+        assert network[1].client.seqs == [2]
+        await leader.stop()
+
+    run(check)
+
+
 def test_delays_of_two_followers_differ(make_network: MakeNetwork) -> None:
     """Each link draws its own: the entries leave in different orders."""
 

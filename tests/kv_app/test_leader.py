@@ -141,6 +141,8 @@ def test_delays_changed_between_a_write_and_its_sending_lose_nothing(
         leader.set_delays(*delays[1])
         assert (record.delays.min_ms, record.delays.max_ms) == delays[0]
         await until(lambda: network[1].client.seqs == [1])
+        due_ns = record.appended_ns + record.delays.draw_ns("f1", 1, 1)
+        assert network[1].client.sent_ns[1] >= due_ns
         await leader.stop()
 
     run(check)
