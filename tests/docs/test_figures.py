@@ -1,0 +1,96 @@
+"""Names and numbers that the pages share with the code."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from kv_app import channel, follower, messages
+from orchestration import audit, parity
+from orchestration.load import schedule
+from orchestration.load.results import TimelineRow
+from orchestration.report import records, summary
+from tests.docs.pages import ROOT, table_after
+
+DOCS = ROOT / "docs"
+
+
+def names_below(page: str, heading: str) -> list[str]:
+    """The names in the first column of a table."""
+    rows = table_after(DOCS / page, heading)
+    return [name.strip(" `") for row in rows for name in row[0].split(",")]
+
+
+@pytest.mark.parametrize(
+    ("heading", "structure"),
+    [
+        ("Top level of summary.json", summary.Summary),
+        ("A cell", summary.Cell),
+        ("A block of figures", summary.Difference),
+    ],
+)
+def test_summary_fields_are_those_of_the_schema(
+    heading: str, structure: type[msgspec.Struct]
+) -> None:
+    """Each field of ``summary.json`` is explained, and no other."""
+    fields = [field.name for field in msgspec.structs.fields(structure)]
+    assert sorted(names_below("reports.md", heading)) == sorted(fields)
+
+
+def test_trial_fields_cover_what_a_report_reads() -> None:
+    """Each field of a line of ``cells.jsonl`` that a report is made from is explained."""
+    fields = {field.name for field in msgspec.structs.fields(records.TrialRow)}
+    assert set(names_below("reports.md", "A line of cells.jsonl")) >= fields
+
+
+def test_timeline_columns_are_those_of_the_file() -> None:
+    """The columns of ``timeline.csv`` are named in their order."""
+    text = (DOCS / "reports.md").read_text(encoding="utf-8")
+    assert ", ".join(f"`{name}`" for name in ("block", "k", *TimelineRow._fields)) in text
+
+
+def test_close_codes_are_those_of_the_protocol() -> None:
+    """Each code with which a channel is closed is in the table."""
+    codes = {str(code) for name, code in vars(messages).items() if name.startswith("CLOSE_")}
+    assert set(names_below("replication.md", "Close codes")) == codes
+
+
+def test_messages_are_those_of_the_protocol() -> None:
+    """Each message of the channel is in its table, with its fields in wire order."""
+    rows = table_after(DOCS / "replication.md", "Messages")
+    written = {row[1].strip("`"): row[3].replace("`", "").split(", ") for row in rows}
+    known = (*messages.LeaderMessage.__args__, *messages.FollowerMessage.__args__)
+    assert written == {one.__name__: list(one.__struct_fields__) for one in known}
+
+
+@pytest.mark.parametrize(
+    ("page", "numbers"),
+    [
+        (
+            "measurement.md",
+            [
+                f"{audit.LATE_MS:g} ms",
+                f"{audit.LATE_SHARE_OF_RESPONSE:.0%} of the median response time",
+                f"{audit.ACCOUNTED_SHARE:.0%} of the arrivals",
+                f"{audit.BUSY_CPU_SHARE:.0%} of a core",
+                f"{parity.SETTLE_TIMEOUT_S:g} s",
+                f"{schedule.CLIENT_TIMEOUT_S:g} s",
+            ],
+        ),
+        (
+            "replication.md",
+            [
+                f"{channel.MAX_BATCH_ENTRIES:,} entries",
+                f"{channel.MAX_BATCH_BYTES >> 20} MiB",
+                f"{channel.SNAPSHOT_KEYS_PER_CHUNK} keys",
+                f"{channel.CONNECT_TIMEOUT_S:g} s",
+                f"{channel.FIRST_RETRY_S * 1000:g} ms",
+                f"{follower.HELLO_TIMEOUT_S:g} s",
+            ],
+        ),
+    ],
+)
+def test_limits_in_sentences_are_those_of_the_code(page: str, numbers: list[str]) -> None:
+    """A limit that changes in the code has to change on the page."""
+    text = " ".join((DOCS / page).read_text(encoding="utf-8").split())
+    assert [number for number in numbers if number not in text] == []
