@@ -109,6 +109,10 @@ class Leader:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._expiry is not None:
             self._expiry.cancel()
+        self.end_waits()
+
+    def end_waits(self) -> None:
+        """Answers the writes that still wait: their outcome is unknown, for the node stops."""
         for _, record, future in self._deadlines:
             if not future.done():
                 future.set_exception(self._unknown(record, "the leader stopped"))

@@ -1,5 +1,6 @@
 """The application of one node, and the server's entry point."""
 
+import asyncio
 import contextlib
 import logging
 import socket
@@ -24,6 +25,8 @@ logger = logging.getLogger("kv_app")
 
 EXIT_USAGE = 64
 BACKLOG = 2048
+# A node that stops answers the writes that wait, then waits for the answers to be taken.
+LAST_COMMITS_S = 0.5
 GRACEFUL_STOP_S = 1
 # A frame holds one batch, or one value with some room around it.
 MAX_FRAME_BYTES = 2 * MAX_VALUE_LIMIT_BYTES
@@ -36,9 +39,10 @@ class NodeApp(FastAPI):
     8,000 writes/s, without them 12,000. All other calls pass through FastAPI.
     """
 
-    def __init__(self, keys: kv.KeyEndpoint, max_body_bytes: int, **options: Any) -> None:
+    def __init__(self, node: Node, max_body_bytes: int, **options: Any) -> None:
         super().__init__(**options)
-        self._keys = keys
+        self.node = node
+        self._keys = kv.KeyEndpoint(node)
         self._max_body_bytes = max_body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -67,7 +71,24 @@ def _limit_body(receive: Receive, max_bytes: int) -> Receive:
     return limited
 
 
-def create_app(settings: Settings) -> FastAPI:
+class NodeServer(uvicorn.Server):
+    """A server that answers the writes which wait for their quorum when it is told to stop.
+
+    Uvicorn alone waits for them, then cancels them, and tells their clients of a bug.
+    """
+
+    def __init__(self, config: uvicorn.Config, node: Node) -> None:
+        super().__init__(config)
+        self._node = node
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Ends all connections, and the node."""
+        self._node.drain()
+        asyncio.get_running_loop().call_later(LAST_COMMITS_S, self._node.end_waits)
+        await super().shutdown(sockets)
+
+
+def create_app(settings: Settings) -> NodeApp:
     """Returns the ASGI application of a node; the node itself starts with the application."""
     node = Node(settings)
 
@@ -78,7 +99,7 @@ def create_app(settings: Settings) -> FastAPI:
         await node.stop()
 
     app = NodeApp(
-        kv.KeyEndpoint(node),
+        node,
         settings.max_body_bytes,
         title="Quorumeter's key-value store",
         version=__version__,
@@ -132,7 +153,8 @@ def main() -> None:
         level=settings.log_level.upper(),
         format=f"%(asctime)s {settings.node_id} %(levelname)s %(name)s: %(message)s",
     )
-    server = uvicorn.Server(server_config(settings))
+    app = create_app(settings)
+    server = NodeServer(server_config(app), app.node)
     listener = _listen(settings)
     logger.info(
         "%s %s listens on %s:%d, start_id=%s, delay_seed=%d",
@@ -147,10 +169,10 @@ def main() -> None:
         server.run(sockets=[listener])
 
 
-def server_config(settings: Settings) -> uvicorn.Config:
+def server_config(app: FastAPI) -> uvicorn.Config:
     """Returns how the server is run: no access log on the hot path, frames of a bounded size."""
     return uvicorn.Config(
-        create_app(settings),
+        app,
         log_config=None,
         log_level="warning",
         access_log=False,

@@ -31,6 +31,16 @@ class Node:
         else:
             self.follower = Follower(self.settings)
 
+    def drain(self) -> None:
+        """Refuses new writes from now on; those that wait go on."""
+        if self.leader is not None:
+            self.leader.drain()
+
+    def end_waits(self) -> None:
+        """Answers the writes that still wait as unknown."""
+        if self.leader is not None:
+            self.leader.end_waits()
+
     async def stop(self) -> None:
         """Ends its role's work."""
         if self.leader is not None:

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import httpx
@@ -71,6 +72,23 @@ def test_sigterm_ends_a_node_quickly_and_cleanly(make_cluster: MakeCluster) -> N
         start_s = time.monotonic()
         assert node.stop() in {0, -15}
         assert time.monotonic() - start_s < 5
+
+
+def test_sigterm_answers_the_writes_that_wait(make_cluster: MakeCluster) -> None:
+    """A leader that stops tells those who wait for a quorum that the outcome is unknown."""
+    cluster = make_cluster(1, 1, REQUEST_TIMEOUT="30")
+    cluster.wait_connected()
+    with cluster.followers[0].paused(), ThreadPoolExecutor(3) as pool:
+        waiting = [pool.submit(cluster.put, f"waits-{number}", "x") for number in range(3)]
+        wait_until(lambda: cluster.links()["last_seq"] == len(waiting), "the writes are in the log")
+        start_s = time.monotonic()
+        cluster.leader.stop()
+        assert time.monotonic() - start_s < 2
+        for answer in (write.result() for write in waiting):
+            assert answer.status_code == 504
+            error = answer.json()["error"]
+            assert (error["code"], error["definite"]) == ("outcome_unknown", False)
+            assert "stopped" in error["message"]
 
 
 def test_uvicorn_serves_the_application_by_name() -> None:
