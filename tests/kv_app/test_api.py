@@ -130,6 +130,7 @@ def test_put_get_and_delete_of_a_key_answer_with_its_positions() -> None:
         ("%C3%A9", "é"),
         ("%2E%2E", ".."),
         ("%25", "%"),
+        ("%2541", "%41"),
         ("a%3Fb", "a?b"),
         ("%00", "\x00"),
         ("+", "+"),
