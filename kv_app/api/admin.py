@@ -2,9 +2,11 @@
 
 import asyncio
 import math
-from typing import Any
+from http import HTTPStatus
+from typing import Any, Final
 
 import httpx
+import msgspec
 from fastapi import APIRouter, Depends, Request
 
 from kv_app.api.access import check_token
@@ -13,6 +15,7 @@ from kv_app.delays import MAX_DELAY_LIMIT_MS
 from kv_app.errors import MalformedError, NotLeaderError, TooLargeError, UnauthorizedError
 from kv_app.leader import Leader
 from kv_app.messages import (
+    UNREADABLE,
     DelaysAnswer,
     DelaysRequest,
     LinksAnswer,
@@ -24,6 +27,7 @@ from kv_app.node import Node
 
 FOLLOWER_DUMP_TIMEOUT_S = 5.0
 
+_decode_dump: Final = msgspec.json.Decoder(dict[str, str]).decode
 _ERRORS = document_errors(MalformedError, UnauthorizedError, NotLeaderError)
 _BODY_ERRORS = document_errors(TooLargeError)
 
@@ -129,8 +133,11 @@ async def _dump(client: httpx.AsyncClient, url: str) -> dict[str, Any]:
     try:
         async with asyncio.timeout(FOLLOWER_DUMP_TIMEOUT_S):
             response = await client.get(f"{url}/dump")
-        values: dict[str, Any] = response.json()
-    except (httpx.HTTPError, TimeoutError, ValueError) as error:
-        message = f"{url} did not answer: {str(error) or type(error).__name__}."
-        return {"error": {"code": "unreachable", "message": message, "definite": True}}
-    return values
+        if response.status_code == HTTPStatus.OK:
+            return _decode_dump(response.content)
+        why = f"answered {response.status_code} instead of its data"
+    except (httpx.HTTPError, TimeoutError) as error:
+        why = f"did not answer: {str(error) or type(error).__name__}"
+    except UNREADABLE as error:
+        why = f"answered what is no data of a follower: {error}"
+    return {"error": {"code": "unreachable", "message": f"{url} {why}.", "definite": True}}
