@@ -18,6 +18,7 @@ from kv_app.messages import Role
 
 MAX_FOLLOWERS = 64
 MAX_NODE_ID_CHARS = 128
+MAX_TOKEN_CHARS = 1024
 # A value must fit into one frame of the replication channel, with room to spare.
 MAX_VALUE_LIMIT_BYTES = 64 * 1024 * 1024
 
@@ -116,7 +117,7 @@ def _read(reader: _Reader) -> Settings:
     host, port = reader.text("HOST", "127.0.0.1"), reader.integer("PORT", 8000, 1, 65535)
     follower_urls = _follower_urls(reader.text("FOLLOWER_URLS", ""), role)
     min_delay_ms, max_delay_ms = _delay_range(reader)
-    token = reader.text("CLUSTER_TOKEN", "") or None
+    token = _token(reader.text("CLUSTER_TOKEN", ""))
     _check_bind(host, token, allowed=reader.flag("ALLOW_INSECURE_BIND"))
     max_body_bytes = reader.integer("MAX_BODY_BYTES", 4 * 1024 * 1024, 64, 1 << 30)
     max_in_flight = reader.integer("MAX_IN_FLIGHT", 20_000, 1, 10_000_000)
@@ -153,6 +154,15 @@ def _node_id(text: str) -> str:
             f"NODE_ID={text[:80]!r} must be 1 to {MAX_NODE_ID_CHARS} printable characters."
         )
     return text
+
+
+def _token(text: str) -> str | None:
+    # Others do not survive in a header everywhere. The message must not show the token.
+    if len(text) > MAX_TOKEN_CHARS or not (text.isascii() and text.isprintable()):
+        raise SettingsError(
+            f"CLUSTER_TOKEN must be 1 to {MAX_TOKEN_CHARS} printable ASCII characters."
+        )
+    return text or None
 
 
 def _own_url(host: str, port: int) -> str:

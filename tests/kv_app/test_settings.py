@@ -320,6 +320,14 @@ def test_token_is_not_in_any_text_of_the_settings() -> None:
     assert "very-secret" not in f"{settings!r} {settings}"
 
 
+@pytest.mark.parametrize("token", ["secr\u00e9t", "sec\nret", "sec\x7fret", "s" * 1025])
+def test_token_that_no_header_can_carry_is_refused_unseen(token: str) -> None:
+    """A node that could neither follow nor be led with it says so, without telling it."""
+    with pytest.raises(SettingsError) as refusal:
+        read(CLUSTER_TOKEN=token)
+    assert str(refusal.value) == "CLUSTER_TOKEN must be 1 to 1024 printable ASCII characters."
+
+
 def test_settings_cannot_be_changed() -> None:
     """They are validated once, so nobody may put something else in afterwards."""
     with pytest.raises(dataclasses.FrozenInstanceError):
