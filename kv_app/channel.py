@@ -296,8 +296,10 @@ class Link:
                 await self._connect()
                 failures = 0
                 await self._serve()
-            except (ChannelError, OSError, TimeoutError) as error:
-                self._note(str(error) or type(error).__name__)
+            except TimeoutError:
+                self._note(f"no answer within {CONNECT_TIMEOUT_S:g} s")
+            except (ChannelError, OSError) as error:
+                self._note(str(error))
             finally:
                 self._down()
             pause_s = min(self._config.reconnect_max_s, FIRST_RETRY_S * 2 ** min(failures, 16))

@@ -140,10 +140,10 @@ class Follower:
     def readiness(self) -> Decision:
         """Returns ``OPEN`` if it follows a leader and holds all that there was when it began to."""
         if self._session is None:
-            return Decision(Standing.FORMING, "no leader has a channel to this node")
+            return Decision(Standing.NO_LEADER, "no leader has a channel to this node")
         if self.held.contiguous < self._caught_up_at:
             return Decision(
-                Standing.RECOVERING,
+                Standing.CATCHING_UP,
                 f"it holds everything up to {self.held.contiguous} of {self._caught_up_at}",
             )
         return Decision(Standing.OPEN)

@@ -11,12 +11,15 @@ from enum import StrEnum
 
 
 class Standing(StrEnum):
-    """What a leader may do."""
+    """Whether a node can do its role's work, or else why not: the ``reason`` of an error."""
 
     OPEN = "open"
     FORMING = "forming"
     RECOVERING = "recovering"
     DRAINING = "draining"
+    TOO_FEW_FOLLOWERS = "too_few_followers"
+    NO_LEADER = "no_leader"
+    CATCHING_UP = "catching_up"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +27,7 @@ class Decision:
     """A standing, and the sentence that tells a user why.
 
     Attributes:
-        standing: ``OPEN``, ``FORMING`` or ``RECOVERING``.
+        standing: What holds.
         reason: Empty if open.
     """
 
@@ -62,8 +65,8 @@ def decide(reports: Mapping[str, bool | None], write_quorum: int) -> Decision:
     if holders:
         return Decision(
             Standing.RECOVERING,
-            f"this leader started without data, but {', '.join(holders)} still holds entries of an "
-            "earlier leader; restart the followers too if that data may be lost",
+            "this leader started without data, and entries of an earlier leader are still on "
+            f"{', '.join(holders)}; restart the followers too if that data may be lost",
         )
     empty = sum(has_data is False for has_data in reports.values())
     needed = max(write_quorum, electors_majority(len(reports)))

@@ -214,12 +214,12 @@ class Leader:
             raise NotAttemptedError(
                 f"The write was not tried: it needs {k} followers and {counting} of "
                 f"{len(self.links)} count now; bring followers back or lower the write quorum.",
-                reason="too_few_followers",
+                reason=str(Standing.TOO_FEW_FOLLOWERS),
             )
         if self._quorum.uncommitted >= self._settings.max_in_flight:
             raise TooManyInFlightError(
-                f"{self._quorum.uncommitted} writes wait for their quorum already; try again later "
-                "or raise MAX_IN_FLIGHT.",
+                f"Writes that wait for their quorum: {self._quorum.uncommitted} of "
+                f"{self._settings.max_in_flight} already; try again later or raise MAX_IN_FLIGHT.",
                 limit="MAX_IN_FLIGHT",
             )
         if not self.log.has_room(self._quorum.stable_seq):
@@ -324,7 +324,9 @@ class Leader:
         if self._decision.standing not in {Standing.FORMING, Standing.RECOVERING}:
             return
         reports = {link.url: link.has_data for link in self.links}
-        self._decision = decide(reports, self._quorum.write_quorum)
+        before, self._decision = self._decision, decide(reports, self._quorum.write_quorum)
+        if self._decision == before:
+            return
         if self._decision.standing is Standing.RECOVERING:
             logger.error("writes are refused: %s", self._decision.reason)
         elif self._decision.standing is Standing.OPEN:
@@ -362,7 +364,7 @@ class Leader:
         counting = sum(link.counts for link in self.links)
         if counting < self._quorum.write_quorum:
             return Decision(
-                Standing.FORMING,
+                Standing.TOO_FEW_FOLLOWERS,
                 f"{counting} of {len(self.links)} followers count, k is {self.write_quorum}",
             )
         return self._decision

@@ -151,6 +151,16 @@ def test_delays_out_of_range_are_refused_and_change_nothing(
     assert cluster.client.get(f"{cluster.leader.url}/admin/delays").json()["max_delay_ms"] == 0
 
 
+def test_body_that_is_called_a_form_is_refused_with_the_header_to_send(cluster: Cluster) -> None:
+    """What any web page could send is no administration; the error says what curl is to send."""
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    url = f"{cluster.leader.url}/admin/quorum"
+    answer = cluster.client.post(url, content='{"write_quorum": 1}', headers=form)
+    assert answer.status_code == 400
+    assert "Content-Type: application/json" in answer.json()["error"]["message"]
+    assert cluster.client.get(url).json()["write_quorum"] == 3
+
+
 def test_admin_calls_on_a_follower_are_refused(cluster: Cluster) -> None:
     """Only the leader is administrated."""
     url = cluster.followers[2].url

@@ -630,7 +630,7 @@ def test_follower_that_does_not_answer_the_hello_is_given_up_after_a_time(
         leader.start()
         await until(lambda: network[1].attempts >= 3)
         assert network[1].clients[0].closed.done()
-        assert leader.links[0].detail == "TimeoutError"
+        assert "no answer within" in leader.links[0].detail
         await leader.stop()
 
     run(check)

@@ -162,7 +162,7 @@ def test_hello_to_an_empty_follower_is_welcome() -> None:
 
     async def check() -> None:
         follower = make_follower()
-        assert follower.readiness().standing is Standing.FORMING
+        assert follower.readiness().standing is Standing.NO_LEADER
         channel = Channel(follower)
         assert await channel.ask(hello()) == Welcome("f1", "s1", "", 0, 0, [])
         await channel.ask(Heartbeat(0, 0))
@@ -171,7 +171,7 @@ def test_hello_to_an_empty_follower_is_welcome() -> None:
         assert follower.readiness().standing is Standing.OPEN
         channel.hang_up()
         assert await channel.ended() is None
-        assert follower.readiness().standing is Standing.FORMING
+        assert follower.readiness().standing is Standing.NO_LEADER
 
     run(check)
 
@@ -403,7 +403,7 @@ def test_leader_that_is_silent_too_long_is_dropped() -> None:
         channel = await following(follower)
         assert "silent for 0.02 s" in (await channel.heard()).reason
         assert await channel.ended() == CLOSE_SILENT
-        assert follower.readiness().standing is Standing.FORMING
+        assert follower.readiness().standing is Standing.NO_LEADER
 
     run(check)
 
@@ -417,7 +417,7 @@ def test_server_that_stops_cancels_a_channel() -> None:
         channel.served.cancel()
         with pytest.raises(asyncio.CancelledError):
             await channel.served
-        assert follower.readiness().standing is Standing.FORMING
+        assert follower.readiness().standing is Standing.NO_LEADER
 
     run(check)
 
@@ -430,7 +430,7 @@ def test_follower_behind_its_leader_is_not_ready_before_it_has_caught_up() -> No
         channel = Channel(follower)
         await channel.ask(hello(last_seq=2))
         await channel.ask(Entries([put(2)]))
-        assert follower.readiness().standing is Standing.RECOVERING
+        assert follower.readiness().standing is Standing.CATCHING_UP
         assert "up to 0 of 2" in follower.readiness().reason
         await channel.ask(Entries([put(1)]))
         assert follower.readiness().standing is Standing.OPEN
