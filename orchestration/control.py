@@ -150,6 +150,19 @@ class Control:
         """All live keys of a node with their values."""
         return self._call("GET", url, "/dump", timeout_s=DUMP_TIMEOUT_S)
 
+    def relayed_dumps(self, leader_url: str) -> dict[str, dict[str, str]]:
+        """What the leader's followers hold, by their URLs, as the leader itself asks them.
+
+        Those that do not answer it are left out.
+        """
+        body = self._call("GET", leader_url, "/admin/replica-status", timeout_s=DUMP_TIMEOUT_S)
+        # A follower's contents are texts only; an account of why there are none is an object.
+        return {
+            url: dump
+            for url, dump in body["followers"].items()
+            if not isinstance(dump.get("error"), dict)
+        }
+
     def _call(
         self,
         method: str,

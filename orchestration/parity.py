@@ -133,12 +133,40 @@ def check_parity(
     except ClusterError as problem:
         return _all_errors(follower_urls, f"nothing to compare with: {problem}")
     reasons = lagging(positions)
+    dumps = _Dumps(control, leader_url)
     return Parity(
         tuple(
-            _compare_one(control, leader, url, reasons.get(known_url, ""))
+            _compare_one(dumps, leader, known_url, url, reasons.get(known_url, ""))
             for known_url, url in follower_urls.items()
         )
     )
+
+
+class _Dumps:
+    """What followers hold: asked directly, or through the leader where they are out of reach.
+
+    In a network of containers the leader knows its followers by names that only it can look up.
+    """
+
+    def __init__(self, control: Control, leader_url: str) -> None:
+        self._control = control
+        self._leader_url = leader_url
+        self._relayed: dict[str, dict[str, str]] | None = None
+
+    def of(self, known_url: str, url: str) -> Mapping[str, str]:
+        """The contents of one follower.
+
+        Raises:
+            ClusterError: neither this machine nor the leader gets an answer.
+        """
+        try:
+            return self._control.dump(url)
+        except ClusterError:
+            if self._relayed is None:
+                self._relayed = self._control.relayed_dumps(self._leader_url)
+            if known_url not in self._relayed:
+                raise
+            return self._relayed[known_url]
 
 
 def _is_settled(positions: Positions) -> bool:
@@ -151,12 +179,12 @@ def _is_settled(positions: Positions) -> bool:
 
 
 def _compare_one(
-    control: Control, leader: Mapping[str, str], url: str, reason: str
+    dumps: _Dumps, leader: Mapping[str, str], known_url: str, url: str, reason: str
 ) -> ReplicaParity:
     if reason:
         return ReplicaParity(url=url, status="error", detail=reason)
     try:
-        return compare(url, leader, control.dump(url))
+        return compare(url, leader, dumps.of(known_url, url))
     except ClusterError as problem:
         return ReplicaParity(url=url, status="error", detail=str(problem))
 

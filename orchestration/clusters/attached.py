@@ -1,10 +1,14 @@
 """A cluster that stands already: found through its leader, left as it was found."""
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 
 from orchestration.control import Control, Delays
 from orchestration.errors import ClusterError
 from orchestration.scenario import Engine
+
+READY_TIMEOUT_S = 10.0
+POLL_S = 0.1
 
 
 class AttachedCluster:
@@ -18,6 +22,8 @@ class AttachedCluster:
         delay_ms: link delays for the time of use; None leaves those in force.
         reached_urls: where to ask the followers, if not where their leader does; matched by the
             id that each node tells.
+        clock: seconds, monotonic.
+        sleep: waits that many seconds.
     """
 
     engine: Engine = "attached"
@@ -29,12 +35,16 @@ class AttachedCluster:
         *,
         delay_ms: tuple[float, float] | None = None,
         reached_urls: Sequence[str] = (),
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._leader_url = leader_url.rstrip("/")
         self._control = control
         self._delay_ms = delay_ms
         self._reached_urls = tuple(url.rstrip("/") for url in reached_urls)
         self._follower_urls: dict[str, str] = {}
+        self._clock = clock
+        self._sleep = sleep
         self._quorum: int | None = None
         self._delays: Delays | None = None
 
@@ -52,7 +62,7 @@ class AttachedCluster:
         """Find the followers, note what will be restored, set the delays if they were given.
 
         Raises:
-            ClusterError: nobody answers, or who answers is no leader.
+            ClusterError: nobody answers, or who answers is no leader, or not a ready one.
         """
         health = self._control.health(self._leader_url)
         if health.role != "leader":
@@ -60,6 +70,7 @@ class AttachedCluster:
                 f"{self._leader_url} is a {health.role or 'node without a role'}: "
                 "attach to the leader of the cluster."
             )
+        self._wait_until_ready()
         self._follower_urls = self._find_followers()
         quorum, _ = self._control.quorum(self._leader_url)
         self._quorum = quorum
@@ -79,6 +90,19 @@ class AttachedCluster:
                 self._control.set_delays(self._leader_url, restored)
         except ClusterError:
             return
+
+    def _wait_until_ready(self) -> None:
+        """A cluster that was started just now may still be connecting."""
+        deadline_s = self._clock() + READY_TIMEOUT_S
+        while True:
+            try:
+                return self._control.check_ready(self._leader_url)
+            except ClusterError as problem:
+                if self._clock() >= deadline_s:
+                    raise ClusterError(
+                        f"The leader takes no writes now: {problem} Attach once it does."
+                    ) from problem
+            self._sleep(POLL_S)
 
     def _find_followers(self) -> dict[str, str]:
         links = self._control.positions(self._leader_url).links

@@ -66,7 +66,7 @@ class TrialRow(msgspec.Struct, frozen=True, kw_only=True):
         delay_ms: The range of link delays; None if a cluster was attached that keeps its own.
         samples: 200s after warm-up, of all operations.
         offered_rate: Planned operations/s.
-        achieved_rate: Completed operations/s.
+        achieved_rate: Successful operations/s.
         response_ms: Of writes, as are `service_ms` and `send_delay_ms`.
         reason: Why the stamp is not ok; empty if it is.
     """

@@ -25,10 +25,12 @@ ROOT = Path(__file__).parents[2]
 def uvicorn(app: str, port: int, **environment: str) -> Iterator[str]:
     """Serves an application for as long as the block lasts; gives its URL."""
     options = ["--port", str(port), "--log-level", "warning", "--no-access-log"]
+    # The naive store logs what it loses under load; wrk counts it.
     process = subprocess.Popen(
         [sys.executable, "-m", "uvicorn", app, *options],
         env={**os.environ, **environment},
         cwd=ROOT,
+        stderr=subprocess.DEVNULL,
     )
     try:
         _wait_listening(process, port)

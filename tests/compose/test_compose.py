@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 from typing import TYPE_CHECKING, Any
@@ -10,11 +11,12 @@ import httpx
 import pytest
 
 from tests.cluster.nodes import wait_until
-from tests.cluster.tool import ROOT
+from tests.cluster.tool import ROOT, Tool
 from tests.compose.engine import docker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 PROJECT = "quorumeter-test"
 URLS = [f"http://127.0.0.1:{8000 + index}" for index in range(6)]
@@ -120,6 +122,16 @@ def test_node_runs_as_a_user_without_the_tools(command: list[str]) -> None:
     modules = "locust", "matplotlib", "numpy", "pytest"
     script = f"import importlib.util as u; print([m for m in {modules} if u.find_spec(m)])"
     assert docker("exec", "-w", "/", node, "python", "-c", script).strip() == "[]"
+
+
+def test_sweep_attaches_to_containers_that_run(command: list[str], tmp_path: Path) -> None:
+    """From the host the followers' own names mean nothing; the leader relays what they hold."""
+    assert command
+    done = Tool(tmp_path).run("sweep", "--attach", URLS[0], "--k", "1", "--trials", "1",
+                              "--duration", "1s", "--json", "--out", tmp_path / "out")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    cell = json.loads(done.stdout)["cells"][0]
+    assert (cell["stamp"], cell["parity"]) == ("ok", "match")
 
 
 def test_killed_and_paused_containers_come_back(command: list[str]) -> None:

@@ -43,10 +43,12 @@ class FakeCluster:
         positions: list[dict[str, object]],
         leader: dict[str, str],
         follower: dict[str, str] | None,
+        relayed: dict[str, object] | None = None,
     ) -> None:
         self.positions = positions
         self.leader = leader
         self.follower = follower
+        self.relayed = relayed
         self.slept_s = 0.0
 
     def control(self) -> Control:
@@ -64,6 +66,9 @@ class FakeCluster:
             return httpx.Response(200, json=self.leader)
         if url == f"{REACHED}/dump" and self.follower is not None:
             return httpx.Response(200, json=self.follower)
+        if url == f"{LEADER}/admin/replica-status":
+            relayed = {"error": {"code": "unreachable"}} if self.relayed is None else self.relayed
+            return httpx.Response(200, json={"followers": {KNOWN: relayed}})
         raise httpx.ConnectError("nobody listens", request=request)
 
     def sleep(self, seconds: float) -> None:
@@ -121,6 +126,18 @@ def test_a_difference_is_a_mismatch_that_names_its_keys() -> None:
     assert replica["status"] == "mismatch"
     assert replica["mismatch_keys"] == ["a", "b"]
     assert replica["extra_keys"] == ["c"]
+
+
+@pytest.mark.parametrize(
+    ("relayed", "status"),
+    [({"error": "1"}, "match"), ({"error": "2"}, "mismatch"), (None, "error")],
+)
+def test_a_follower_out_of_reach_is_asked_through_its_leader(
+    relayed: dict[str, object] | None, status: str
+) -> None:
+    """Containers have names that only the leader can look up; also a key may be named "error"."""
+    found = check(FakeCluster([at(9)], {"error": "1"}, None, relayed))
+    assert found["replicas"][0]["status"] == status
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,9 @@ LEADER = "http://leader"
 class FakeNodes:
     """A leader that knows two followers by names of an inner network."""
 
-    def __init__(self, *, role: str = "leader") -> None:
+    def __init__(self, *, role: str = "leader", unready_answers: int = 0) -> None:
         self.role = role
+        self.unready_answers = unready_answers
         self.quorum = 2
         self.delays = [5.0, 7.0]
         self.authorizations: set[str | None] = set()
@@ -31,6 +32,10 @@ class FakeNodes:
             role = self.role if name == "leader" else "follower"
             body = {"node_id": name, "role": role, "epoch": 1, "start_id": "s"}
             return httpx.Response(200, json=body)
+        if path == "/ready" and self.unready_answers > 0:
+            self.unready_answers -= 1
+            error = {"code": "not_ready", "message": "The leader is not ready: 0 of 2 count."}
+            return httpx.Response(503, json={"error": error})
         if path == "/admin/quorum":
             self.quorum = sent.get("write_quorum", self.quorum)
             return httpx.Response(200, json={"write_quorum": self.quorum, "followers": 2})
@@ -64,6 +69,27 @@ def test_followers_are_those_that_the_leader_knows() -> None:
         "http://inner-f1": "http://inner-f1",
         "http://inner-f2": "http://inner-f2",
     }
+
+
+@pytest.mark.parametrize(("unready_answers", "is_ready_in_time"), [(3, True), (10_000, False)])
+def test_leader_that_is_not_ready_yet_is_waited_for(
+    unready_answers: int, *, is_ready_in_time: bool
+) -> None:
+    """A cluster that starts is given some seconds; one that stays unready says why it is."""
+    slept_s: list[float] = []
+    cluster = AttachedCluster(
+        LEADER,
+        FakeNodes(unready_answers=unready_answers).control(),
+        clock=lambda: sum(slept_s),
+        sleep=slept_s.append,
+    )
+    if is_ready_in_time:
+        cluster.start()
+        assert len(slept_s) == unready_answers
+    else:
+        with pytest.raises(ClusterError, match="0 of 2 count"):
+            cluster.start()
+        assert sum(slept_s) < 30
 
 
 def test_followers_elsewhere_are_matched_by_their_ids() -> None:
