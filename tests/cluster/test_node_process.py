@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import httpx
+import psutil
 import pytest
 
 from tests.cluster.nodes import clean_environment, free_ports, wait_until
@@ -89,6 +91,31 @@ def test_sigterm_answers_the_writes_that_wait(make_cluster: MakeCluster) -> None
             error = answer.json()["error"]
             assert (error["code"], error["definite"]) == ("outcome_unknown", False)
             assert "stopped" in error["message"]
+
+
+def test_sigterm_refuses_the_writes_that_come_after_it(make_cluster: MakeCluster) -> None:
+    """A write whose body comes while the leader stops is not tried, and its client is told so."""
+    cluster = make_cluster(1, 1)
+    cluster.wait_connected()
+    address = ("127.0.0.1", int(cluster.leader.environment["PORT"]))
+    with socket.create_connection(address, timeout=5) as late:
+        late.sendall(b"PUT /kv/late HTTP/1.1\r\nHost: x\r\nContent-Length: 13\r\n\r\n")
+        cluster.get("late")  # both were read when this is answered
+        psutil.Process(cluster.leader.pid).terminate()
+        wait_until(lambda: not is_listening(address), "the leader takes no connections any more")
+        late.sendall(b'{"value":"x"}')
+        answer = b"".join(iter(lambda: late.recv(4096), b""))
+    cluster.leader.reap()
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert b'"reason":"draining"' in answer
+    assert cluster.get("late", cluster.followers[0]).status_code == 404
+
+
+def is_listening(address: tuple[str, int]) -> bool:
+    """Tells if somebody takes connections there."""
+    with contextlib.suppress(OSError), socket.create_connection(address, timeout=1):
+        return True
+    return False
 
 
 def test_uvicorn_serves_the_application_by_name() -> None:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from kv_app.websocket_client import Listener
 
 WAIT_LIMIT_S = 5.0
+TEST_LIMIT_S = 30.0
 encode = msgspec.msgpack.Encoder().encode
 decode = msgspec.msgpack.Decoder(LeaderMessage).decode
 
@@ -38,7 +39,8 @@ def run(check: Callable[[], Awaitable[None]]) -> None:
     """Runs a test's coroutine function in an event loop."""
 
     async def main() -> None:
-        await check()
+        async with asyncio.timeout(TEST_LIMIT_S):  # what never comes is a failure, not a hang
+            await check()
 
     asyncio.run(main())
 

@@ -420,6 +420,30 @@ def test_snapshot_waits_for_a_follower_that_reads_slowly(
     run(check)
 
 
+def test_snapshot_for_a_follower_that_is_lost_ends_with_the_channel(
+    make_network: MakeNetwork,
+) -> None:
+    """Nobody goes on waiting for a lost follower to read."""
+
+    async def check() -> None:
+        network = make_network(1)
+        leader = await network.start_leader(write_quorum=0, log_entries=1)
+        put_all(leader, 1, 4)
+        before = asyncio.all_tasks()
+        network[1].client.close(1000, "restarts empty")
+        await until(lambda: leader.links[0].is_learner and leader.links[0].is_connected)
+        client = network[1].client
+        client.is_congested = True
+        await until(lambda: any(isinstance(frame, SnapshotChunk) for frame in client.frames))
+        network[1].is_reachable = False
+        client.close(1000, "gone")
+        await until(lambda: not leader.links[0].is_connected)
+        await until(lambda: asyncio.all_tasks() == before)
+        await leader.stop()
+
+    run(check)
+
+
 # --- delays -----------------------------------------------------------------------------------
 
 
@@ -501,6 +525,47 @@ def test_entry_that_is_due_sooner_does_not_wait_for_those_before_it(
         put_all(leader, 2, 2)
         await network[1].client.has_sent(2)
         assert network[1].client.seqs == [2]
+        await leader.stop()
+
+    run(check)
+
+
+def test_delay_of_what_is_sent_again_is_counted_from_its_append(make_network: MakeNetwork) -> None:
+    """A reconnect does not make an entry wait again: what is due by then is sent at once."""
+
+    async def check() -> None:
+        network = make_network(1)
+        leader = await network.start_leader(write_quorum=0, min_delay_ms=1e6, max_delay_ms=1e6)
+        put_all(leader, 1, 2)
+        first = network[1].client
+        await until(lambda: len(leader.links[0]._schedule) == 2)
+        appended_ns = leader.now_ns()
+        leader.now_ns = lambda: appended_ns + 1_000_000_000_000
+        first.close(1000, "cut")
+        await until(lambda: network[1].client is not first and leader.links[0].is_connected)
+        assert network[1].client.seqs == [1, 2]
+        assert first.seqs == []
+        await leader.stop()
+
+    run(check)
+
+
+def test_what_waited_for_a_lost_follower_waits_once_when_it_is_back(
+    make_network: MakeNetwork,
+) -> None:
+    """The log says what a follower lacks; a channel leaves nothing to the next one."""
+
+    async def check() -> None:
+        network = make_network(1)
+        leader = await network.start_leader(write_quorum=0, min_delay_ms=1e6, max_delay_ms=1e6)
+        put_all(leader, 1, 3)
+        link = leader.links[0]
+        await until(lambda: len(link._schedule) == 3)
+        for _ in range(3):
+            last = network[1].client
+            last.close(1000, "cut")
+            await until(lambda last=last: network[1].client is not last and link.is_connected)
+            assert len(link._schedule) == 3
         await leader.stop()
 
     run(check)
