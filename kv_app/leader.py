@@ -296,21 +296,21 @@ class Leader:
         for other in self.links:
             if other is not link and other.is_welcome and other.node_id == welcome.node_id:
                 raise ChannelError(f"NODE_ID {welcome.node_id!r} is also that of {other.url}")
-        self._forget(link, welcome.node_id)
+        self._forget(welcome.node_id)
         holds_any = bool(welcome.cluster_id or welcome.contiguous or welcome.above)
         link.has_data = holds_any and welcome.cluster_id != self._cluster_id
         self._decide()
         if link.has_data:
             raise ChannelError("it holds the entries of an earlier leader, and is left as it is")
 
-    def _forget(self, link: Link, node_id: str) -> None:
+    def _forget(self, node_id: str) -> None:
         """Takes back what a node acknowledged before its welcome, which says what it holds now.
 
         It may have lost it in a restart, or have acknowledged it on the link of another URL.
         """
-        for other in self.links:
-            if other is link or other.node_id == node_id:
-                self._quorum.forget(other.index)
+        for link in self.links:
+            if link.node_id == node_id:
+                self._quorum.forget(link.index)
 
     def on_acknowledged(self, link: Link, ranges: Sequence[SeqRange]) -> None:
         """Counts what a follower acknowledged."""
