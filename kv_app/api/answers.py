@@ -16,6 +16,7 @@ from kv_app.errors import (
     MethodNotAllowedError,
     StoreError,
     TooLargeError,
+    UnauthorizedError,
     UnknownPathError,
 )
 from kv_app.messages import ErrorBody
@@ -24,19 +25,27 @@ _JSON_HEADER = (b"content-type", b"application/json")
 encode_json: Final = msgspec.json.Encoder().encode
 
 
-async def send_json(send: Send, status: int, body: bytes) -> None:
-    """Sends a JSON answer over plain ASGI."""
+async def send_ok(send: Send, body: bytes) -> None:
+    """Sends a JSON answer of status 200 over plain ASGI."""
     length = (b"content-length", str(len(body)).encode())
-    await send({"type": "http.response.start", "status": status, "headers": [_JSON_HEADER, length]})
+    await send({"type": "http.response.start", "status": 200, "headers": [_JSON_HEADER, length]})
     await send({"type": "http.response.body", "body": body})
 
 
-def error_response(error: StoreError) -> Response:
-    """Returns the answer to a request that failed."""
-    headers = {"WWW-Authenticate": "Bearer"} if error.http_status == 401 else None  # noqa: PLR2004
-    return Response(
-        encode_json(error.to_body()), error.http_status, headers, media_type="application/json"
-    )
+def error_response(error: StoreError, **defaults: object) -> Response:
+    """Returns the answer to a request that failed; ``defaults`` fill in what the error lacks."""
+    body, headers = encode_json(error.to_body(**defaults)), _headers_of(error)
+    return Response(body, error.http_status, headers, media_type="application/json")
+
+
+def _headers_of(error: StoreError) -> dict[str, str]:
+    """What HTTP wants beside some errors (RFC 9110, 11.6.1 and 15.5.6)."""
+    match error:
+        case UnauthorizedError():
+            return {"WWW-Authenticate": "Bearer"}
+        case MethodNotAllowedError():
+            return {"Allow": str(error.details["allow"])}
+    return {}
 
 
 def document_errors(*errors: type[StoreError]) -> dict[int | str, dict[str, Any]]:
@@ -85,7 +94,9 @@ def _as_known_status(error: HTTPException, method: str, path: str) -> StoreError
         case HTTPStatus.NOT_FOUND:
             return UnknownPathError(f"There is no {path} here; see /docs.")
         case HTTPStatus.METHOD_NOT_ALLOWED:
-            return MethodNotAllowedError(f"{method} is not allowed on {path}; see /docs.")
+            allow = (error.headers or {}).get("Allow", "")
+            message = f"{method} is not allowed on {path}; see /docs."
+            return MethodNotAllowedError(message, allow=allow)
         case HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
             message = "The body is too large; shorten it or raise MAX_BODY_BYTES."
             return TooLargeError(message, limit="MAX_BODY_BYTES")

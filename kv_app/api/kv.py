@@ -10,9 +10,10 @@ from urllib.parse import unquote_to_bytes
 
 import msgspec
 from fastapi import APIRouter, Header, Path
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from kv_app.api.answers import document_errors, encode_json, send_json
+from kv_app.api.answers import document_errors, encode_json, error_response, send_ok
 from kv_app.errors import (
     IdempotencyConflictError,
     InternalError,
@@ -58,20 +59,23 @@ class KeyEndpoint:
         method = scope["method"]
         try:
             if method in _WRITES:
-                status, body = 200, await self._write(method, scope, receive)
+                body = await self._write(method, scope, receive)
             else:
-                status, body = 200, self._read(method, scope)
+                body = self._read(method, scope)
         except StoreError as error:
-            status, body = error.http_status, self._describe(error, method)
+            await self._refuse(error, method)(scope, receive, send)
         except Exception:
             logger.exception("%s %s failed", method, scope["path"])
             bug = InternalError(f"{method} of a key met a bug of the node; see its log.")
-            status, body = bug.http_status, self._describe(bug, method)
-        await send_json(send, status, body)
+            await self._refuse(bug, method)(scope, receive, send)
+        else:
+            await send_ok(send, body)
 
     def _read(self, method: str, scope: Scope) -> bytes:
         if method != "GET":
-            raise MethodNotAllowedError(f"{method} is not allowed on a key; see /docs.")
+            raise MethodNotAllowedError(
+                f"{method} is not allowed on a key; see /docs.", allow="GET, PUT, DELETE"
+            )
         key = key_of(scope)
         self._node.check_key(key)
         version = self._node.read(key)
@@ -98,13 +102,13 @@ class KeyEndpoint:
         entry = record.entry
         return encode_json(WriteBody(key, value, entry.epoch, entry.seq, record.ack_count))
 
-    def _describe(self, error: StoreError, method: str) -> bytes:
-        """Returns the error's body; a write's also says how far its quorum had come."""
+    def _refuse(self, error: StoreError, method: str) -> Response:
+        """Returns an error's answer; a write's also says how far its quorum had come."""
         if method not in _WRITES:
-            return encode_json(error.to_body())
+            return error_response(error)
         leader = self._node.leader
         required = leader.write_quorum if leader is not None else None
-        return encode_json(error.to_body(follower_acks=0, required=required))
+        return error_response(error, follower_acks=0, required=required)
 
 
 def key_of(scope: Scope) -> str:

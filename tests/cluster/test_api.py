@@ -210,6 +210,7 @@ def test_unknown_paths_and_methods_have_the_error_shape(cluster: Cluster) -> Non
         assert error["code"] == code
         assert error["definite"] is True
         assert error["message"].endswith(".")
+        assert ("allow" in answer.headers) == (status == 405)
 
 
 def test_openapi_describes_every_call(cluster: Cluster) -> None:
