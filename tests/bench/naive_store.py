@@ -34,8 +34,7 @@ class Value(BaseModel):
 @contextlib.asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Keeps one client for all requests to followers."""
-    limits = httpx.Limits(max_connections=1000)
-    async with httpx.AsyncClient(limits=limits, timeout=30, trust_env=False) as client:
+    async with httpx.AsyncClient(timeout=30, trust_env=False) as client:
         app.state.client = client
         yield
 
