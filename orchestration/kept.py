@@ -100,7 +100,7 @@ def find_target(attach_url: str | None, control: Control) -> Target:
     """
     if attach_url is not None:
         cluster = AttachedCluster(attach_url, control)
-        cluster.start()
+        cluster.find()
         return Target(cluster.leader_url, cluster.follower_urls)
     kept = StateFile(state_folder()).read()
     if kept is None:

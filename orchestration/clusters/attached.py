@@ -59,10 +59,23 @@ class AttachedCluster:
         return self._follower_urls
 
     def start(self) -> None:
-        """Find the followers, note what will be restored, set the delays if they were given.
+        """Find the nodes, wait until they take writes, note what will be restored, set the delays.
 
         Raises:
             ClusterError: nobody answers, or who answers is no leader, or not a ready one.
+        """
+        self.find()
+        self._wait_until_ready()
+        self._quorum, _ = self._control.quorum(self._leader_url)
+        if self._delay_ms is not None:
+            self._delays = self._control.delays(self._leader_url)
+            self._control.set_delays(self._leader_url, self._delay_ms)
+
+    def find(self) -> None:
+        """Find the followers, and change nothing; `stop` has then nothing to restore.
+
+        Raises:
+            ClusterError: nobody answers, or who answers is no leader.
         """
         health = self._control.health(self._leader_url)
         if health.role != "leader":
@@ -70,13 +83,7 @@ class AttachedCluster:
                 f"{self._leader_url} is a {health.role or 'node without a role'}: "
                 "attach to the leader of the cluster."
             )
-        self._wait_until_ready()
         self._follower_urls = self._find_followers()
-        quorum, _ = self._control.quorum(self._leader_url)
-        self._quorum = quorum
-        if self._delay_ms is not None:
-            self._delays = self._control.delays(self._leader_url)
-            self._control.set_delays(self._leader_url, self._delay_ms)
 
     def stop(self) -> None:
         """Restore the write quorum and the delays; a leader that is gone needs neither."""

@@ -92,6 +92,16 @@ def test_leader_that_is_not_ready_yet_is_waited_for(
         assert sum(slept_s) < 30
 
 
+def test_cluster_that_takes_no_writes_can_still_be_looked_at() -> None:
+    """Who only asks does not wait for readiness, and changes nothing."""
+    nodes = FakeNodes(unready_answers=10_000)
+    cluster = AttachedCluster(LEADER, nodes.control(), delay_ms=(1.0, 2.0))
+    cluster.find()
+    assert set(cluster.follower_urls) == {"http://inner-f1", "http://inner-f2"}
+    cluster.stop()
+    assert (nodes.quorum, nodes.delays) == (2, [5.0, 7.0])
+
+
 def test_followers_elsewhere_are_matched_by_their_ids() -> None:
     """The order of the URLs that were given does not matter."""
     cluster = AttachedCluster(
