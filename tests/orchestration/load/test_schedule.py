@@ -18,6 +18,7 @@ from orchestration.load.schedule import (
     Share,
     arrival_offsets_ns,
     key_chooser,
+    node_chooser,
     read_chooser,
     value_maker,
 )
@@ -170,3 +171,21 @@ def test_in_flight_limit_holds_six_seconds_of_a_process_share() -> None:
     assert plan.in_flight_limit(Share(1, 4)) == 1_500
     assert LoadPlan(rate_per_s=1).in_flight_limit(Share()) == MIN_IN_FLIGHT_LIMIT
     assert LoadPlan(rate_per_s=1, max_in_flight=3).in_flight_limit(Share()) == 3
+
+
+@pytest.mark.parametrize(("index", "count"), [(-1, 2), (2, 2), (0, 0)])
+def test_share_of_a_process_that_does_not_exist_is_refused(index: int, count: int) -> None:
+    """A wrong index would send some arrivals twice and others never."""
+    with pytest.raises(ValueError, match="does not exist"):
+        Share(index, count)
+
+
+def test_nodes_to_read_from_are_uniform_and_reproducible() -> None:
+    """Every follower is read from about equally often, in an order that the seed decides."""
+    plan = LoadPlan(seed=3)
+    first, again = node_chooser(plan, 3), node_chooser(plan, 3)
+    drawn = [first() for _ in range(3_000)]
+    assert drawn == [again() for _ in range(3_000)]
+    counts = Counter(drawn)
+    assert set(counts) == {0, 1, 2}
+    assert all(abs(count - 1_000) < 150 for count in counts.values())  # 5.8 standard deviations
