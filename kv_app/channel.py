@@ -99,9 +99,6 @@ class LinkOwner(Protocol):
     def on_acknowledged(self, link: "Link", ranges: Sequence[SeqRange]) -> None:
         """A follower holds further entries."""
 
-    def on_down(self, link: "Link") -> None:
-        """The channel to a follower that was welcome has ended."""
-
 
 class Link:
     """The leader's view of one follower, and the channel to it.
@@ -408,7 +405,6 @@ class Link:
             self._timer, self._armed_for_ns = None, None
         if was_connected:
             logger.warning("follower %s at %s is gone: %s", self.node_id, self.url, self.detail)
-            self._owner.on_down(self)
 
     def _note(self, reason: str) -> None:
         """Keeps the first reason for which the link is down."""

@@ -316,9 +316,6 @@ class Leader:
         """Counts what a follower acknowledged."""
         self._quorum.acknowledge(link.index, ranges)
 
-    def on_down(self, link: Link) -> None:
-        """A follower was lost; the writes that wait for it go on waiting for any k."""
-
     def _decide(self) -> None:
         """Opens the cluster when its followers allow it; once open it stays so."""
         if self._decision.standing not in {Standing.FORMING, Standing.RECOVERING}:
