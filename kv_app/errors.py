@@ -85,6 +85,14 @@ class MethodNotAllowedError(StoreError):
     definite = True
 
 
+class PositionNotReachedError(StoreError):
+    """This replica did not reach the position of ``after`` in time."""
+
+    code = "position_not_reached"
+    http_status = 409
+    definite = True
+
+
 class TooLargeError(StoreError):
     """The key, the value or the body exceeds its limit; ``limit`` names the setting."""
 
@@ -139,6 +147,10 @@ class ChannelError(Exception):
 
 class ProtocolViolationError(ChannelError):
     """The peer sent what the replication protocol does not allow."""
+
+
+class StorageError(Exception):
+    """The data on disk cannot be used, or written; the node must not go on."""
 
 
 class SettingsError(ValueError):

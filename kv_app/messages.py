@@ -15,7 +15,7 @@ Seq = NewType("Seq", int)
 Epoch = NewType("Epoch", int)
 NodeId = NewType("NodeId", str)
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 # What msgspec raises for bytes that are no message: text that is not UTF-8 and nesting without end
 # are not among its own errors.
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
@@ -42,18 +42,29 @@ class Operation(IntEnum):
     PUT = 1
     DELETE = 2
     CONFIG = 3
+    BATCH = 4
+
+
+class Change(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """What a batch does to one key: a value puts it, None deletes it."""
+
+    key: str
+    value: str | None
 
 
 class Entry(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """One operation at one position ``(epoch, seq)``.
+    """One operation at one position ``(epoch, seq)``; a batch is one operation.
+
+    On the wire and on disk alike.
 
     Attributes:
         epoch: Leader generation, from 1.
         seq: Place in the log, from 1, without gaps on the leader.
         operation: An ``Operation``.
-        key: Never empty for a put or a delete.
-        value: None unless it is a put.
+        key: Never empty for a put or a delete, else empty.
+        value: Of a put the value, of a config record its text as JSON, else None.
         idempotency_key: The client's, kept so that it survives a change of leader.
+        changes: Of a batch what it does, each key once; else empty.
     """
 
     epoch: int
@@ -62,6 +73,7 @@ class Entry(msgspec.Struct, array_like=True, frozen=True, gc=False):
     key: str
     value: str | None
     idempotency_key: str | None
+    changes: tuple[Change, ...] = ()
 
 
 class Version(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -94,15 +106,22 @@ class Hello(msgspec.Struct, array_like=True, frozen=True, tag=1):
 
 
 class Entries(msgspec.Struct, array_like=True, frozen=True, tag=2):
-    """A batch of log entries, in the order in which their delays ended."""
+    """Some log entries, in the order in which their delays ended.
+
+    Attributes:
+        entries: At least one.
+        stable_seq: Everything at or below is committed.
+    """
 
     entries: list[Entry]
+    stable_seq: int
 
 
 class RawEntries(msgspec.Struct, array_like=True, frozen=True, tag=2):
     """``Entries`` as the leader sends it: each entry was encoded once, for all its links."""
 
     entries: list[msgspec.Raw]
+    stable_seq: int
 
 
 class Heartbeat(msgspec.Struct, array_like=True, frozen=True, tag=3):
@@ -112,25 +131,77 @@ class Heartbeat(msgspec.Struct, array_like=True, frozen=True, tag=3):
     stable_seq: int
 
 
-class SnapshotChunk(msgspec.Struct, array_like=True, frozen=True, tag=4):
-    """A part of the leader's committed state: keys with their newest versions."""
-
-    versions: dict[str, Version]
-
-
-class SnapshotEnd(msgspec.Struct, array_like=True, frozen=True, tag=5):
-    """With this and the chunks before it the follower holds all that is at or below a position.
+class SnapshotBegin(msgspec.Struct, array_like=True, frozen=True, tag=4):
+    """A snapshot of the leader's committed state follows; one that was under way is given up.
 
     Attributes:
-        stable_seq: That position.
-        keys: How many keys the chunks held, as a check.
+        stable_seq: The snapshot holds all that is at or below; single versions may be newer.
     """
 
     stable_seq: int
-    keys: int
 
 
-LeaderMessage = Hello | Entries | Heartbeat | SnapshotChunk | SnapshotEnd
+class SnapshotChunk(msgspec.Struct, array_like=True, frozen=True, tag=5):
+    """Some keys of one bucket with their newest versions; the buckets come in ascending order.
+
+    Attributes:
+        bucket: Number of the bucket of all these keys.
+        versions: At least those at or below the snapshot's position; deletions may be left out.
+        ends_bucket: True in a bucket's last chunk.
+    """
+
+    bucket: int
+    versions: dict[str, Version]
+    ends_bucket: bool
+
+
+class RememberedWrite(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """What outlives a write's entry: its idempotency key, what it did, and where."""
+
+    idempotency_key: str
+    fingerprint: bytes
+    epoch: int
+    seq: int
+
+
+class SnapshotKeys(msgspec.Struct, array_like=True, frozen=True, tag=6):
+    """Some of the writes whose idempotency keys are remembered, oldest first."""
+
+    writes: list[RememberedWrite]
+
+
+class SnapshotEnd(msgspec.Struct, array_like=True, frozen=True, tag=7):
+    """The follower now holds all that is at or below the snapshot's position.
+
+    Attributes:
+        digest: BLAKE2b (16 bytes) over the messages from ``SnapshotBegin`` on, as they were sent.
+    """
+
+    digest: bytes
+
+
+class Base(msgspec.Struct, array_like=True, frozen=True, tag=8):
+    """Makes a learner that has caught up a voter.
+
+    Attributes:
+        epoch: The epoch whose base it holds from now on.
+        incarnation: The follower's, from its welcome; another one ignores this.
+    """
+
+    epoch: int
+    incarnation: str
+
+
+LeaderMessage = (
+    Hello
+    | Entries
+    | Heartbeat
+    | SnapshotBegin
+    | SnapshotChunk
+    | SnapshotKeys
+    | SnapshotEnd
+    | Base
+)
 
 # --- follower to leader ----------------------------------------------------------------------
 
@@ -145,6 +216,9 @@ class Welcome(msgspec.Struct, array_like=True, frozen=True, tag=1):
         epoch: Epoch of its newest entry, 0 if it holds none.
         contiguous: Highest seq below which it has no hole.
         above: What it holds above ``contiguous``, ascending.
+        incarnation: New whenever it starts without its data.
+        base_epoch: Epoch of its base; 0 makes it a learner.
+        is_durable: Whether what it acknowledges is on its disk.
     """
 
     node_id: str
@@ -153,6 +227,9 @@ class Welcome(msgspec.Struct, array_like=True, frozen=True, tag=1):
     epoch: int
     contiguous: int
     above: list[SeqRange]
+    incarnation: str
+    base_epoch: int
+    is_durable: bool
 
 
 class Ack(msgspec.Struct, array_like=True, frozen=True, tag=2):
@@ -162,7 +239,10 @@ class Ack(msgspec.Struct, array_like=True, frozen=True, tag=2):
 
 
 class CaughtUp(msgspec.Struct, array_like=True, frozen=True, tag=3):
-    """A snapshot is in place: the follower holds everything up to ``contiguous``."""
+    """A snapshot is in place: the follower holds everything up to ``contiguous``.
+
+    As durably as an ``Ack`` says.
+    """
 
     contiguous: int
 
@@ -173,7 +253,13 @@ class Refusal(msgspec.Struct, array_like=True, frozen=True, tag=4):
     reason: str
 
 
-FollowerMessage = Welcome | Ack | CaughtUp | Refusal
+class BaseHeld(msgspec.Struct, array_like=True, frozen=True, tag=5):
+    """The follower holds the base of an epoch, and is a voter of it."""
+
+    epoch: int
+
+
+FollowerMessage = Welcome | Ack | CaughtUp | Refusal | BaseHeld
 
 # --- bodies of the hot path ------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ import os
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from kv_app.delays import MAX_DELAY_LIMIT_MS, DelayKind
@@ -49,7 +50,12 @@ class Settings:
     max_key_bytes: int = 1024
     max_value_bytes: int = 1024 * 1024
     max_body_bytes: int = 4 * 1024 * 1024
+    max_batch_operations: int = 1000
     max_in_flight: int = 20_000
+    max_connections: int = 10_000
+    request_read_timeout_s: float = 10.0
+    data_dir: Path | None = None
+    log_bytes: int = 256 * 1024 * 1024
     log_entries: int = 100_000
     idempotency_keys: int = 100_000
     heartbeat_timeout_s: float = 10.0
@@ -139,7 +145,12 @@ def _read(reader: _Reader) -> Settings:
         max_key_bytes=reader.integer("MAX_KEY_BYTES", 1024, 1, 1 << 16),
         max_value_bytes=reader.integer("MAX_VALUE_BYTES", 1024 * 1024, 0, MAX_VALUE_LIMIT_BYTES),
         max_body_bytes=max_body_bytes,
+        max_batch_operations=reader.integer("MAX_BATCH_OPERATIONS", 1000, 1, 100_000),
         max_in_flight=max_in_flight,
+        max_connections=reader.integer("MAX_CONNECTIONS", 10_000, 1, 1_000_000),
+        request_read_timeout_s=reader.real("REQUEST_READ_TIMEOUT_S", 10.0, 0.1, 3600.0),
+        data_dir=_data_dir(reader.text("DATA_DIR", "")),
+        log_bytes=reader.integer("LOG_BYTES", 256 * 1024 * 1024, 1 << 20, 1 << 40),
         log_entries=reader.integer("LOG_ENTRIES", max(100_000, max_in_flight), 1, 100_000_000),
         idempotency_keys=reader.integer("IDEMPOTENCY_KEYS", 100_000, 0, 100_000_000),
         heartbeat_timeout_s=reader.real("HEARTBEAT_TIMEOUT_S", 10.0, 0.1, 3600.0),
@@ -154,6 +165,10 @@ def _node_id(text: str) -> str:
             f"NODE_ID={text[:80]!r} must be 1 to {MAX_NODE_ID_CHARS} printable characters."
         )
     return text
+
+
+def _data_dir(text: str) -> Path | None:
+    return Path(text).expanduser() if text else None
 
 
 def _token(text: str) -> str | None:

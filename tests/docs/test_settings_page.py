@@ -80,4 +80,4 @@ def test_bounds_are_those_that_a_refusal_names(name: str) -> None:
         if listed:
             assert set(re.findall(r"\w+", choices)) == set(re.findall(r"`(\w+)`", bounds))
     else:
-        assert name in {"NODE_ID", "START_ID", "HOST", "CLUSTER_TOKEN"}
+        assert name in {"NODE_ID", "START_ID", "HOST", "CLUSTER_TOKEN", "DATA_DIR"}
