@@ -52,7 +52,7 @@ def dump_json(state: State) -> Iterator[bytes]:
     """Yields ``{key: value}`` of all keys that have a value, as JSON in parts."""
     yield b"{"
     separator = b""
-    for part in state.chunks(DUMP_KEYS_PER_CHUNK, DUMP_CHARS_PER_CHUNK):
+    for _, part, _ in state.bucket_chunks(DUMP_KEYS_PER_CHUNK, DUMP_CHARS_PER_CHUNK):
         values = {key: version.value for key, version in part.items() if version.value is not None}
         if values:
             yield separator + encode_json(values)[1:-1]
