@@ -1,0 +1,126 @@
+"""Rounds in which a fresh cluster loses its leader, and maybe followers, under load."""
+
+from __future__ import annotations
+
+import time
+from random import Random
+from typing import TYPE_CHECKING
+
+from tests.campaigns.campaign import Violation, removed
+from tests.campaigns.ledger import Ledger, Outcome
+from tests.campaigns.nodes import Cluster, wait_until
+from tests.campaigns.views import view_of
+from tests.campaigns.writers import Manners, Writers
+
+if TYPE_CHECKING:
+    from tests.campaigns.campaign import Stage
+    from tests.campaigns.client import Background
+
+FOLLOWERS = 2
+MIN_LOAD_S, MAX_LOAD_S = 0.05, 1.0
+ALSO_SHARE = 0.5
+AGAIN_SHARE, MAX_AGAIN_S = 0.3, 0.6
+SETTINGS = {"REQUEST_TIMEOUT": "1", "RECONNECT_MAX_S": "0.2"}
+
+
+def kill_leaders(stage: Stage, background: Background, rounds: int) -> str:
+    """Runs rounds, each on a fresh cluster; returns what was done."""
+    acknowledged = unknown = 0
+    for number in range(rounds):
+        k = 1 + number % FOLLOWERS
+        name = f"leader-{number}"
+        with (
+            Cluster(stage, name, FOLLOWERS, k, **SETTINGS) as cluster,
+            removed(stage.folder / name),
+        ):
+            cluster.start()
+            cluster.wait_counting()
+            ledger = write_and_kill(cluster, background, stage.random)
+            start_again(cluster, stage.random)
+            check_refusal(cluster)
+            check_disks(cluster, ledger)
+            cluster.kill(*cluster.nodes)
+        acknowledged += ledger.count(Outcome.ACKNOWLEDGED)
+        unknown += ledger.count(Outcome.UNKNOWN)
+    stage.say(
+        f"  leader killed, n={FOLLOWERS}: {rounds} rounds, {acknowledged} acknowledged writes, "
+        f"{unknown} unknown"
+    )
+    return f"{rounds} leaders killed"
+
+
+def write_and_kill(cluster: Cluster, background: Background, random: Random) -> Ledger:
+    """Writes for a moment, then kills the leader, maybe with followers, in the midst of it."""
+    ledger = Ledger()
+    writers = Writers(cluster.leader.url, ledger, Random(random.random()), Manners(pause_s=0.005))
+    job = background.start(writers.run())
+    try:
+        time.sleep(random.uniform(MIN_LOAD_S, MAX_LOAD_S))
+        victims = [cluster.leader]
+        victims += [node for node in cluster.followers if random.random() < ALSO_SHARE]
+        random.shuffle(victims)
+        cluster.kill(*victims)
+    finally:
+        writers.stop()
+        job.result()
+    wrong = [*writers.surprises, *ledger.check_positions()]
+    if wrong:
+        raise Violation("Answers contradict each other.", wrong)
+    return ledger
+
+
+def start_again(cluster: Cluster, random: Random) -> None:
+    """Starts all that was killed; now and then the leader is killed again meanwhile."""
+    cluster.launch(*(node for node in cluster.nodes if node.child is None))
+    while random.random() < AGAIN_SHARE:
+        time.sleep(random.uniform(0, MAX_AGAIN_S))
+        cluster.leader.check_alive()
+        cluster.kill(cluster.leader)
+        cluster.launch(cluster.leader)
+    cluster.wait_up(*cluster.nodes)
+
+
+def check_refusal(cluster: Cluster) -> None:
+    """Checks that the leader refuses writes as recovering, definitely.
+
+    Raises:
+        Violation: It does something else.
+    """
+    url = f"{cluster.leader.url}/kv/after"
+
+    def is_recovering() -> bool:
+        answer = cluster.client.put(url, json={"value": "refused"})
+        error = answer.json().get("error", {})
+        if answer.status_code != 503 or not error.get("definite"):
+            raise Violation(
+                "A leader that came back from its disk did not refuse a write.",
+                [f"{answer.status_code} {answer.text}"],
+            )
+        return bool(error.get("reason") == "recovering")
+
+    wait_until(is_recovering, "the leader refuses writes as recovering")
+
+
+def check_disks(cluster: Cluster, ledger: Ledger) -> None:
+    """Checks what came back from the disks against what clients were told.
+
+    Raises:
+        Violation: Something acknowledged is not on the leader, or on fewer than k followers; or a
+            replica shows what it must not.
+    """
+    leader = view_of(cluster, cluster.leader)
+    wrong = [*ledger.check_view(leader), *ledger.check_batches(leader)]
+    if wrong:
+        raise Violation("The leader came back with less, or more, than it may.", wrong)
+    views = [view_of(cluster, node) for node in cluster.followers]
+    for view in views:
+        wrong += [*ledger.check_origins(view), *ledger.check_batches(view)]
+    if wrong:
+        raise Violation("A follower came back with what it must not show.", wrong)
+    for write in ledger.writes:
+        if write.outcome is Outcome.ACKNOWLEDGED:
+            holders = sum(ledger.holds(write, view) for view in views)
+            if holders < cluster.write_quorum:
+                wrong.append(f"{write.changes} at {write.position}: on {holders} followers")
+    if wrong:
+        raise Violation(f"Acknowledged, and not on {cluster.write_quorum} followers.", wrong)

@@ -1,0 +1,173 @@
+"""Writes at half of the maximum rate for long, and watches memory, disk and errors.
+
+The maximum is measured first, by the same clients without a pause. The log and the memory of
+idempotency keys are set so small that both are full before the measured part begins: what grows
+after that grows for ever.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from tests.campaigns.campaign import Stage, Violation, conduct, parser_of
+from tests.campaigns.client import Background
+from tests.campaigns.memory import MIB, MemorySampler, growth_mib_per_min
+from tests.campaigns.nodes import Cluster
+from tests.campaigns.open_loop import OpenLoop, Stream
+from tests.campaigns.views import check_equal
+
+if TYPE_CHECKING:
+    from tests.campaigns.client import Job
+
+FOLLOWERS, WRITE_QUORUM = 2, 1
+PROBE_S = 5.0
+SHARE_OF_MAXIMUM = 0.5
+KEYS = 10_000
+GROWTH_LIMIT_MIB_PER_MIN = 1.0
+SAMPLE_S = 0.5
+DISK_SAMPLES = 20
+# Full within seconds at any rate that deserves the name.
+SETTINGS = {"LOG_ENTRIES": "20000", "IDEMPOTENCY_KEYS": "20000", "LOG_BYTES": str(8 * MIB)}
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How long: until allocators and files have reached their size, then measured."""
+
+    warmup_s: float
+    measured_s: float
+
+
+FULL, SHORT = Form(300.0, 3300.0), Form(45.0, 75.0)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeGrowth:
+    """What one node needed: memory by the fitted line, disk at its least and most."""
+
+    name: str
+    mib_per_min: float
+    last_mib: float
+    disk_mib: tuple[float, float]
+
+
+def campaign(stage: Stage) -> str:
+    """Measures the maximum, then writes at half of it."""
+    form = SHORT if stage.options.short else FULL
+    with (
+        Background() as background,
+        Cluster(stage, "cluster", FOLLOWERS, WRITE_QUORUM, **SETTINGS) as cluster,
+    ):
+        cluster.start()
+        cluster.wait_counting()
+        rate_per_s = SHARE_OF_MAXIMUM * measure_maximum(stage, cluster, background)
+        stream = Stream(rate_per_s, KEYS)
+        loop = OpenLoop(cluster.leader.url, stream, stage.random.getrandbits(32))
+        with MemorySampler(cluster.nodes, SAMPLE_S) as sampler:
+            job = background.start(loop.run())
+            try:
+                wait(cluster, job, form.warmup_s)
+                start_s = time.monotonic()
+                disks_mib = watch_disks(cluster, job, form.measured_s)
+            finally:
+                loop.stop()
+                job.result()
+        growths = [
+            NodeGrowth(
+                node.name,
+                growth_mib_per_min(sampler.since(node, start_s)),
+                sampler.since(node, start_s)[-1].bytes / MIB,
+                (min(disks_mib[node.name]), max(disks_mib[node.name])),
+            )
+            for node in cluster.nodes
+        ]
+        report(stage, growths)
+        check(loop, growths)
+        cluster.wait_converged()
+        check_equal(cluster, cluster.nodes)
+    worst = max(growth.mib_per_min for growth in growths)
+    return (
+        f"{loop.acknowledged:,} writes at {rate_per_s:,.0f}/s, no error, memory up by "
+        f"{worst:.2f} MiB a minute at most."
+    )
+
+
+def measure_maximum(stage: Stage, cluster: Cluster, background: Background) -> float:
+    """Returns the writes per second that the clients get out of the cluster without a pause."""
+    loop = OpenLoop(cluster.leader.url, Stream(math.inf, KEYS), stage.random.getrandbits(32))
+    start_s = time.monotonic()
+    job = background.start(loop.run())
+    try:
+        wait(cluster, job, PROBE_S)
+    finally:
+        loop.stop()
+        job.result()
+    rate_per_s = loop.acknowledged / (time.monotonic() - start_s)
+    if loop.failures:
+        raise Violation("Writes failed at the maximum rate.", list(loop.failures))
+    stage.say(f"  maximum: {rate_per_s:,.0f} writes/s")
+    return rate_per_s
+
+
+def wait(cluster: Cluster, job: Job, seconds: float) -> None:
+    """Sleeps as long as all is well."""
+    end_s = time.monotonic() + seconds
+    while time.monotonic() < end_s:
+        job.check()
+        for node in cluster.nodes:
+            node.check_alive()
+        time.sleep(min(1.0, max(0.0, end_s - time.monotonic())))
+
+
+def watch_disks(cluster: Cluster, job: Job, seconds: float) -> dict[str, list[float]]:
+    """Waits; returns each node's disk use in MiB at some times."""
+    found: dict[str, list[float]] = {node.name: [] for node in cluster.nodes}
+    for _ in range(DISK_SAMPLES):
+        wait(cluster, job, seconds / DISK_SAMPLES)
+        for node in cluster.nodes:
+            found[node.name].append(node.disk_bytes() / MIB)
+    return found
+
+
+def report(stage: Stage, growths: list[NodeGrowth]) -> None:
+    """Prints what each node needed."""
+    table = Table("node", "memory MiB/min", "last, MiB", "disk MiB, least to most")
+    for growth in growths:
+        low, high = growth.disk_mib
+        table.add_row(
+            growth.name,
+            f"{growth.mib_per_min:+.2f}",
+            f"{growth.last_mib:.0f}",
+            f"{low:.0f} to {high:.0f}",
+        )
+    stage.console.print(table)
+
+
+def check(loop: OpenLoop, growths: list[NodeGrowth]) -> None:
+    """Checks that nothing failed, and nothing grows.
+
+    Raises:
+        Violation: Something did.
+    """
+    wrong = [f"{count} times {text}" for text, count in loop.failures.items()]
+    wrong += [
+        f"the memory of {growth.name} grows by {growth.mib_per_min:.2f} MiB a minute"
+        for growth in growths
+        if growth.mib_per_min >= GROWTH_LIMIT_MIB_PER_MIN
+    ]
+    if wrong:
+        raise Violation("The store does not stay as it is.", wrong)
+
+
+def main() -> None:
+    """Runs the campaign."""
+    conduct(parser_of("soak", __doc__ or ""), campaign)
+
+
+if __name__ == "__main__":
+    main()
