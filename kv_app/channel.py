@@ -1,21 +1,20 @@
-"""One link from the leader to one follower: batching, delays, acknowledgments, catch-up.
+"""One link from the leader to one follower: its channel, acknowledgments, catch-up.
 
-A link keeps trying for ever. While its channel is open it sends what is due in batches, with one
-timer for all that waits, and reports what comes back. It knows nothing of quorums.
+A link keeps trying for ever. While its channel is open it sends what is due, and reports what comes
+back. It knows nothing of quorums.
 """
 
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import msgspec
 
-from kv_app.delays import DelayKind, LinkSchedule
 from kv_app.errors import ChannelError, ProtocolViolationError
-from kv_app.log import HeldPositions, Log, LogRecord
+from kv_app.log import HeldPositions, IdempotencyIndex, Log, LogRecord
 from kv_app.messages import (
     CLOSE_NORMAL,
     CLOSE_PROTOCOL,
@@ -25,27 +24,24 @@ from kv_app.messages import (
     PROTOCOL_VERSION,
     UNREADABLE,
     Ack,
+    Base,
+    BaseHeld,
     CaughtUp,
     FollowerMessage,
     Heartbeat,
     Hello,
-    RawEntries,
     Refusal,
     SeqRange,
-    SnapshotChunk,
-    SnapshotEnd,
     Welcome,
 )
+from kv_app.outbox import Outbox
+from kv_app.snapshot import send_snapshot
 from kv_app.state import State
-from kv_app.timer import Timer, make_timer
 from kv_app.websocket_client import WebSocketClient, connect
 
 logger = logging.getLogger("kv_app.channel")
 
-MAX_BATCH_BYTES = 1 << 20
-MAX_BATCH_ENTRIES = 4096
 MAX_ACK_BYTES = 16 << 20
-SNAPSHOT_KEYS_PER_CHUNK = 512
 CONNECT_TIMEOUT_S = 5.0
 FIRST_RETRY_S = 0.05
 # A heartbeat goes out this often per timeout, so that one may be late without harm.
@@ -83,11 +79,16 @@ class LinkOwner(Protocol):
 
     log: Log
     state: State
+    idempotency: IdempotencyIndex
     now_ns: Callable[[], int]
 
     @property
     def stable_seq(self) -> int:
         """Everything at or below is committed."""
+
+    @property
+    def is_open(self) -> bool:
+        """True once the cluster takes writes; no follower is given the base before."""
 
     def on_welcome(self, link: "Link", welcome: Welcome) -> None:
         """A follower said what it holds.
@@ -109,7 +110,9 @@ class Link:
         node_id: Its name, None before it has answered once.
         held: What it has acknowledged.
         is_connected: The channel is open and the follower was welcome.
-        is_learner: It started without its data and has not caught up yet.
+        is_learner: It started without its data, and does not hold the base of this epoch yet.
+        is_durable: Whether what it acknowledges is on its disk; None before it was heard.
+        is_cut: Its channel is kept down on purpose (fault injection).
         has_data: What it last said: True if it holds entries that this leader lacks, False if it
             holds none of its own; None before it was heard.
         detail: Why it is not connected.
@@ -122,6 +125,8 @@ class Link:
         self.held = HeldPositions()
         self.is_connected = False
         self.is_learner = False
+        self.is_durable: bool | None = None
+        self.is_cut = False
         self.has_data: bool | None = None
         self.detail = "not connected yet"
         self._config = config
@@ -129,14 +134,14 @@ class Link:
         self._loop = asyncio.get_running_loop()
         self._client: WebSocketClient | None = None
         self._welcomed: asyncio.Future[None] | None = None
-        self._schedule: LinkSchedule[LogRecord] = LinkSchedule()
-        self._timer: Timer | None = None
-        self._armed_for_ns: int | None = None
+        self._outbox: Outbox | None = None
         self._learns_until = 0
-        # The start of the follower that is still learning: a new channel does not end that.
-        self._learning: str | None = None
+        self._incarnation = ""
+        self._is_base_sent = False
         self._last_sent_s = 0.0
         self._writable = asyncio.Event()
+        self._may_connect = asyncio.Event()
+        self._may_connect.set()
         self._random = random.Random()  # noqa: S311  jitter needs no cryptography
 
     @property
@@ -158,51 +163,21 @@ class Link:
             records: New records, ascending.
             frames: The same records as encoded batches; empty if one of them has a delay.
         """
-        if not self.is_connected or self._client is None:
-            return
-        is_idle = not self._schedule and not self._client.is_congested
-        if is_idle and frames:
-            for frame in frames:
-                self._send(frame)
+        outbox = self._outbox
+        if outbox is None or (frames and outbox.send_at_once(frames)):
             return
         for record in records:
-            self._push(record)
-        if len(self._schedule) > self._owner.log.capacity:
+            outbox.push(record)
+        log = self._owner.log
+        if len(outbox) > log.capacity or outbox.size_bytes > log.max_bytes:
             self._disconnect(CLOSE_TOO_SLOW, "too slow: more waits for it than the log holds")
             return
-        self._send_due()
+        outbox.send_due()
 
-    def _push(self, record: LogRecord) -> None:
-        delays, entry = record.delays, record.entry
-        due_ns = record.appended_ns
-        if not delays.is_zero:
-            due_ns += delays.draw_ns(self.node_id or "", entry.epoch, entry.seq)
-        self._schedule.push(record, due_ns, after_all_before=delays.kind is DelayKind.FIFO)
-
-    def _send_due(self) -> None:
-        """Sends all that is due and sets the timer for the rest.
-
-        A timer may fire early (uvloop's own by more than a millisecond): the clock decides.
-        """
-        if self._client is None or self._client.is_congested:
-            return  # on_writable goes on
-        due = self._schedule.pop_due(self._owner.now_ns())
-        for frame in encode_batches(due):
-            self._send(frame)
-        self._arm()
-
-    def _arm(self) -> None:
-        """Sets the timer for what is due next, unless it is set for an earlier time already."""
-        due_ns = self._schedule.next_due_ns()
-        if due_ns is None or self._timer is None:
-            return
-        if self._armed_for_ns is None or due_ns < self._armed_for_ns:
-            self._armed_for_ns = due_ns
-            self._timer.arm(due_ns)
-
-    def _on_timer(self) -> None:
-        self._armed_for_ns = None
-        self._send_due()
+    @property
+    def waiting(self) -> int:
+        """How many entries wait for their delay, or for the follower to read."""
+        return len(self._outbox) if self._outbox is not None else 0
 
     def _send(self, payload: bytes) -> None:
         if self._client is not None:
@@ -223,7 +198,8 @@ class Link:
     def on_writable(self) -> None:
         """Goes on sending after the follower was slow."""
         self._writable.set()
-        self._send_due()
+        if self._outbox is not None:
+            self._outbox.send_due()
 
     def _on(self, message: FollowerMessage) -> None:
         match message:
@@ -233,6 +209,8 @@ class Link:
                 self._on_ack([SeqRange(1, message.contiguous)])
             case Welcome():
                 self._on_welcome(message)
+            case BaseHeld():
+                self._on_base_held(message)
             case Refusal():
                 raise ChannelError(f"the follower refused: {message.reason}")
 
@@ -241,7 +219,7 @@ class Link:
             raise ProtocolViolationError("an acknowledgment before the welcome")
         self._hold(ranges)
         if self.is_learner:
-            self._learn()
+            self.teach()
         elif ranges:
             self._owner.on_acknowledged(self, ranges)
 
@@ -254,11 +232,22 @@ class Link:
                 )
             self.held.add_range(span.first, span.last)
 
-    def _learn(self) -> None:
-        """Lets a learner count from the moment at which it holds all that it had missed."""
-        if self.held.contiguous < self._learns_until:
-            return
-        self.is_learner, self._learning = False, None
+    def teach(self) -> None:
+        """Gives a learner the base once it holds all that it had missed; it counts from then on."""
+        if (
+            self.is_connected
+            and self.is_learner
+            and not self._is_base_sent
+            and self._owner.is_open
+            and self.held.contiguous >= self._learns_until
+        ):
+            self._is_base_sent = True
+            self._send(_encode(Base(self._config.epoch, self._incarnation)))
+
+    def _on_base_held(self, message: BaseHeld) -> None:
+        if not self._is_base_sent or message.epoch != self._config.epoch:
+            raise ProtocolViolationError(f"it holds a base of epoch {message.epoch} unasked")
+        self.is_learner = False
         logger.info("follower %s at %s has caught up and counts", self.node_id, self.url)
         self._credit()
 
@@ -278,17 +267,29 @@ class Link:
         self.held = HeldPositions()
         contiguous = [SeqRange(1, welcome.contiguous)] if welcome.contiguous else []
         self._hold([*contiguous, *welcome.above])
-        if self.held.max_seq == 0 and self._learns_until > 0:
-            self._learning = welcome.start_id
-        self.is_learner = self._learning == welcome.start_id
+        self.is_durable = welcome.is_durable
+        self._incarnation, self._is_base_sent = welcome.incarnation, False
+        self.is_learner = welcome.base_epoch != self._config.epoch
         self._welcomed.set_result(None)
 
     # --- connecting ---------------------------------------------------------------------------
+
+    def cut(self) -> None:
+        """Ends the channel and keeps it down, until ``mend``: fault injection."""
+        self.is_cut = True
+        self._may_connect.clear()
+        self._disconnect(CLOSE_NORMAL, "cut on purpose, by POST /admin/links")
+
+    def mend(self) -> None:
+        """Lets a link that was cut connect again."""
+        self.is_cut = False
+        self._may_connect.set()
 
     async def run(self) -> None:
         """Keeps the link up until it is cancelled."""
         failures = 0
         while True:
+            await self._may_connect.wait()
             try:
                 await self._connect()
                 failures = 0
@@ -297,6 +298,10 @@ class Link:
                 self._note(f"no answer within {CONNECT_TIMEOUT_S:g} s")
             except (ChannelError, OSError) as error:
                 self._note(str(error))
+            except Exception:
+                # Whatever a peer makes us stumble over, the link must not end for good.
+                logger.exception("the link to %s met a bug of the leader", self.url)
+                self._note("the leader met a bug; see its log")
             finally:
                 self._down()
             pause_s = min(self._config.reconnect_max_s, FIRST_RETRY_S * 2 ** min(failures, 16))
@@ -331,6 +336,8 @@ class Link:
         if client is None:
             raise ChannelError("the channel ended")
         snapshot = self._begin(client)
+        if snapshot is not None:
+            snapshot.add_done_callback(self._on_state_sent)
         try:
             interval_s = self._config.heartbeat_timeout_s / HEARTBEATS_PER_TIMEOUT
             while not client.closed.done():
@@ -346,40 +353,53 @@ class Link:
 
         Returns the task that sends the whole state, if the log does not reach back far enough.
         """
-        log = self._owner.log
-        self._timer = make_timer(self._loop, self._on_timer)
+        owner = self._owner
+        outbox = Outbox(
+            self.node_id or "",
+            self._send,
+            lambda: client.is_congested,
+            lambda: owner.stable_seq,
+            owner.now_ns,
+        )
+        self._outbox = outbox
         self.is_connected = True
         self.detail = ""
         logger.info("follower %s at %s is connected", self.node_id, self.url)
         if self.is_learner:
-            self._learn()
+            self.teach()
         else:
             self._credit()
         try:
-            missing = list(log.missing_from(self.held))
+            missing = list(owner.log.missing_from(self.held))
             snapshot = None
         except LookupError:
-            stable_seq = self._owner.stable_seq
-            missing = list(log.missing_from(HeldPositions(stable_seq)))
+            stable_seq = owner.stable_seq
+            missing = list(owner.log.missing_from(HeldPositions(stable_seq)))
             snapshot = asyncio.create_task(self._send_state(client, stable_seq))
         for record in missing:
-            self._push(record)
-        self._send_due()
+            outbox.push(record)
+        outbox.send_due()
         return snapshot
 
     async def _send_state(self, client: WebSocketClient, stable_seq: int) -> None:
         """Streams all committed versions, no faster than the follower reads."""
         logger.info("follower %s gets the whole state up to %d", self.node_id, stable_seq)
-        keys = 0
-        for versions in self._owner.state.chunks(SNAPSHOT_KEYS_PER_CHUNK, MAX_BATCH_BYTES // 4):
-            self._send(_encode(SnapshotChunk(versions)))
-            keys += len(versions)
+        owner = self._owner
+
+        async def give_way() -> None:
             self._writable.clear()
             if client.is_congested:
                 await self._writable.wait()
             else:
                 await asyncio.sleep(0)  # the writes of clients go first
-        self._send(_encode(SnapshotEnd(stable_seq, keys)))
+
+        remembered = owner.idempotency.remembered((self._config.epoch, stable_seq))
+        await send_snapshot(self._send, give_way, owner.state, remembered, stable_seq)
+
+    def _on_state_sent(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("the state could not be sent to %s", self.url, exc_info=error)
+            self._disconnect(CLOSE_NORMAL, "the leader met a bug; see its log")
 
     def _keep_alive(self, client: WebSocketClient, interval_s: float) -> None:
         now_s = self._loop.time()
@@ -399,10 +419,9 @@ class Link:
         if self._client is not None:
             self._client.close(CLOSE_NORMAL, "the leader ends the channel")
         self._client = None
-        self._schedule.clear()
-        if self._timer is not None:
-            self._timer.close()
-            self._timer, self._armed_for_ns = None, None
+        if self._outbox is not None:
+            self._outbox.close()
+            self._outbox = None
         if was_connected:
             logger.warning("follower %s at %s is gone: %s", self.node_id, self.url, self.detail)
 
@@ -411,20 +430,3 @@ class Link:
         if self.is_connected or self.detail != reason:
             self.detail = reason
             logger.debug("follower at %s: %s", self.url, reason)
-
-
-def encode_batches(records: Iterable[LogRecord]) -> list[bytes]:
-    """Returns the channel's frames for some records, each within the limits of a batch."""
-    frames: list[bytes] = []
-    batch: list[msgspec.Raw] = []
-    batch_bytes = 0
-    for record in records:
-        size = len(record.encoded)
-        if batch and (batch_bytes + size > MAX_BATCH_BYTES or len(batch) == MAX_BATCH_ENTRIES):
-            frames.append(_encode(RawEntries(batch)))
-            batch, batch_bytes = [], 0
-        batch.append(msgspec.Raw(record.encoded))
-        batch_bytes += size
-    if batch:
-        frames.append(_encode(RawEntries(batch)))
-    return frames

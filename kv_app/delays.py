@@ -109,10 +109,10 @@ class LinkSchedule(Generic[Item]):
         """Returns when the next item is due, or None if nothing waits."""
         return self._heap[0][0] if self._heap else None
 
-    def pop_due(self, now_ns: int) -> list[Item]:
-        """Removes and returns all items that are due by now, earliest first."""
+    def pop_due(self, now_ns: int, limit: int) -> list[Item]:
+        """Removes and returns the items that are due by now, earliest first, so many at most."""
         due: list[Item] = []
-        while self._heap and self._heap[0][0] <= now_ns:
+        while self._heap and self._heap[0][0] <= now_ns and len(due) < limit:
             due.append(heapq.heappop(self._heap)[2])
         return due
 

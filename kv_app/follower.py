@@ -1,45 +1,35 @@
 """A follower: takes entries from its leader's channel, applies and acknowledges them."""
 
-import asyncio
-import logging
+import secrets
+from collections.abc import Callable
 
 import msgspec
 from starlette.types import Receive, Send
 
-from kv_app.errors import ChannelError, ProtocolViolationError
+from kv_app.errors import ChannelError, ProtocolViolationError, StorageError
 from kv_app.formation import Decision, Standing
-from kv_app.log import HeldPositions, to_ranges
+from kv_app.group_commit import GroupCommit
 from kv_app.messages import (
     CLOSE_PROTOCOL,
     CLOSE_REFUSED,
-    CLOSE_REPLACED,
-    CLOSE_SILENT,
     PROTOCOL_VERSION,
-    UNREADABLE,
-    Ack,
-    CaughtUp,
-    Entries,
+    Base,
     Entry,
-    Heartbeat,
     Hello,
-    LeaderMessage,
     Operation,
-    Refusal,
-    SnapshotChunk,
-    SnapshotEnd,
+    RememberedWrite,
+    Version,
     Welcome,
 )
+from kv_app.recovery import recover
+from kv_app.session import Session
 from kv_app.settings import Settings
-from kv_app.state import State
-
-logger = logging.getLogger("kv_app.follower")
-
-HELLO_TIMEOUT_S = 5.0
+from kv_app.storage import BaseRecord, Promise, Storage
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(LeaderMessage).decode
+# What fits into the disk's positions with room to spare; a leader never comes so far.
+MAX_SEQ = 1 << 62
 _OPERATIONS = frozenset(int(operation) for operation in Operation)
-_HEARTBEAT_ANSWER = _encode(Ack([]))
 
 
 class Follower:
@@ -48,20 +38,53 @@ class Follower:
     Attributes:
         state: Everything that it has applied, committed or not.
         held: Which positions it holds.
+        idempotency: The idempotency keys of all that.
         cluster_id: The cluster whose entries it holds; empty before it followed anyone.
         epoch: The epoch that it follows; 0 before the first.
+        base_epoch: The epoch whose base it holds; 0 makes it a learner.
+        stable_seq: Everything at or below is committed, as the leader last said.
         leader_url: Where the leader said that clients reach it.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self.state = State()
-        self.held = HeldPositions()
-        self.cluster_id = ""
-        self.epoch = 0
+    def __init__(
+        self,
+        settings: Settings,
+        storage: Storage | None = None,
+        *,
+        on_failure: Callable[[StorageError], None] | None = None,
+    ) -> None:
+        """Makes a follower of what its disk holds.
+
+        Args:
+            settings: What the node was told.
+            storage: The node's database; without one all is in memory only.
+            on_failure: Called when the disk fails, and must end the process.
+
+        Raises:
+            StorageError: The disk failed, or is damaged.
+        """
+        recovered = recover(storage, settings.idempotency_keys)
+        self.state, self.held = recovered.state, recovered.held
+        self.idempotency = recovered.idempotency
+        self.cluster_id, self.epoch, self.base_epoch, self.stable_seq = "", 0, 0, 0
         self.leader_url: str | None = None
+        self._incarnation = secrets.token_hex(8)
         self._settings = settings
-        self._session: _Session | None = None
+        self._storage = storage
+        self._commits: GroupCommit | None = None
+        self._session: Session | None = None
         self._caught_up_at = 0
+        if storage is not None:
+            self._commits = GroupCommit(storage, self.idempotency, on_failure or _raise)
+            self._remember(storage)
+
+    def _remember(self, storage: Storage) -> None:
+        """Takes over what the disk says of this node."""
+        meta = storage.meta
+        self.cluster_id, self._incarnation = meta.cluster_id, meta.incarnation
+        self.epoch = meta.promise.epoch if meta.promise is not None else 0
+        self.base_epoch = meta.base.epoch if meta.base is not None else 0
+        self.stable_seq = meta.stable[1]
 
     @property
     def is_empty(self) -> bool:
@@ -70,7 +93,7 @@ class Follower:
 
     async def serve(self, receive: Receive, send: Send) -> None:
         """Serves one replication channel (an accepted ASGI WebSocket) until it ends."""
-        session = _Session(self, receive, send, self._settings.heartbeat_timeout_s)
+        session = Session(self, receive, send, self._settings.heartbeat_timeout_s)
         try:
             await session.run()
         except ProtocolViolationError as error:
@@ -81,7 +104,14 @@ class Follower:
             if self._session is session:
                 self._session = None
 
-    def follow(self, session: "_Session", hello: Hello) -> Welcome:
+    def stop(self) -> None:
+        """Makes durable what was taken last."""
+        if self._commits is not None:
+            self._commits.commit()
+
+    # --- following ----------------------------------------------------------------------------
+
+    def follow(self, session: Session, hello: Hello) -> Welcome:
         """Decides whether to follow a leader, and returns what it is to know.
 
         Raises:
@@ -96,15 +126,36 @@ class Follower:
             raise ChannelError(f"this node follows {self.leader_url}")
         if is_same and hello.epoch < self.epoch:
             raise ChannelError(f"epoch {hello.epoch} is over, this node is in {self.epoch}")
-        welcome = self._welcome()
         if is_same or self.is_empty:
             if self._session is not None:
                 self._session.replace()
             self._session = session
+            self._adopt(hello)
+        return self._welcome()
+
+    def _adopt(self, hello: Hello) -> None:
+        """Follows a leader from now on; the promise is durable before the answer."""
+        if (hello.cluster_id, hello.epoch) != (self.cluster_id, self.epoch):
+            if hello.cluster_id != self.cluster_id:
+                self.base_epoch = 0
             self.cluster_id, self.epoch = hello.cluster_id, hello.epoch
-            self.leader_url = hello.leader_url
-            self._caught_up_at = hello.last_seq
-        return welcome
+            self._save(promise=Promise(hello.epoch, hello.leader_id))
+        self.leader_url = hello.leader_url
+        self._caught_up_at = hello.last_seq
+
+    def _save(self, *, promise: Promise | None = None, base: BaseRecord | None = None) -> None:
+        storage = self._storage
+        if storage is None:
+            return
+        kept = storage.meta.base if self.base_epoch else None
+        storage.save(
+            msgspec.structs.replace(
+                storage.meta,
+                cluster_id=self.cluster_id,
+                promise=promise or storage.meta.promise,
+                base=base or kept,
+            )
+        )
 
     def _welcome(self) -> Welcome:
         return Welcome(
@@ -114,28 +165,100 @@ class Follower:
             epoch=0 if self.is_empty else self.epoch,
             contiguous=self.held.contiguous,
             above=self.held.ranges_above(),
+            incarnation=self._incarnation,
+            base_epoch=self.base_epoch,
+            is_durable=self._storage is not None,
         )
 
-    def is_followed(self, session: "_Session") -> bool:
+    def hold_base(self, base: Base) -> bool:
+        """Becomes a voter, durably; returns False if that was meant for an earlier life of it.
+
+        Raises:
+            ProtocolViolationError: It is the base of another epoch.
+        """
+        if base.epoch != self.epoch:
+            raise ProtocolViolationError(f"a base of epoch {base.epoch} in epoch {self.epoch}")
+        if base.incarnation != self._incarnation:
+            return False
+        if self.base_epoch != base.epoch:
+            self.base_epoch = base.epoch
+            self._save(base=BaseRecord(base.epoch, leader_id=""))
+        return True
+
+    def is_followed(self, session: Session) -> bool:
         """Tells if a channel is the one whose entries this replica takes."""
         return self._session is session
 
-    def apply(self, entries: list[Entry]) -> Ack:
-        """Applies a batch and returns its acknowledgment.
+    # --- taking -------------------------------------------------------------------------------
+
+    def take(self, entries: list[Entry], stable_seq: int, done: Callable[[], None]) -> bool:
+        """Applies entries; they may be acknowledged at once if it returns True.
+
+        Args:
+            entries: Of this epoch, in any order, again or not.
+            stable_seq: Everything at or below is committed.
+            done: Called when they are durable, if it returned False.
 
         Raises:
-            ProtocolViolationError: An entry is not one of this epoch; none of the batch is applied.
+            ProtocolViolationError: An entry is not one of this epoch; none of them is applied.
         """
         for entry in entries:
-            if entry.epoch != self.epoch or entry.seq < 1 or entry.operation not in _OPERATIONS:
+            if (
+                entry.epoch != self.epoch
+                or not 1 <= entry.seq <= MAX_SEQ
+                or entry.operation not in _OPERATIONS
+            ):
                 raise ProtocolViolationError(
                     f"an entry of epoch {entry.epoch}, seq {entry.seq}, operation "
                     f"{entry.operation} cannot be taken in epoch {self.epoch}"
                 )
-        for entry in entries:
-            if self.held.add(entry.seq):
-                self.state.apply(entry)
-        return Ack(to_ranges([entry.seq for entry in entries]))
+        taken = [entry for entry in entries if self.held.add(entry.seq)]
+        for entry in taken:
+            self.state.apply(entry)
+            self.idempotency.remember(entry)
+        self.note_stable(stable_seq)
+        if self._commits is None:
+            return True
+        self._commits.add([(one.epoch, one.seq, _encode(one)) for one in taken], done)
+        return False
+
+    def note_stable(self, stable_seq: int) -> None:
+        """Notes what is committed; below it, old entries and deletions need not be known apart."""
+        self.stable_seq = max(self.stable_seq, stable_seq)
+        whole = min(self.stable_seq, self.held.contiguous)
+        self.state.forget_deletions(self.epoch, whole - self._settings.log_entries)
+        if self._commits is not None:
+            self._commits.fold_to = (self.epoch, whole)
+
+    def install(self, versions: dict[str, Version]) -> None:
+        """Takes a part of a snapshot."""
+        taken = [pair for pair in versions.items() if self.state.install(*pair)]
+        if self._storage is not None:
+            self._storage.install(taken, ())
+
+    def drop_missing(self, bucket: int, present: set[str], stable_seq: int) -> None:
+        """Removes from a bucket what a snapshot no longer has."""
+        dropped = self.state.drop_missing(bucket, present, self.epoch, stable_seq)
+        if self._storage is not None and dropped:
+            self._storage.install((), dropped)
+
+    def restore(self, writes: list[RememberedWrite]) -> None:
+        """Takes idempotency keys of a snapshot."""
+        for write in writes:
+            self.idempotency.restore(write)
+        if self._storage is not None:
+            self._storage.remember(writes)
+
+    def finish_snapshot(self, stable_seq: int, done: Callable[[], None]) -> bool:
+        """Holds all that a snapshot covers; returns and calls ``done`` as ``take`` does."""
+        self.held.advance(stable_seq)
+        if self._storage is not None and self._storage.meta.folded < (self.epoch, stable_seq):
+            self._storage.finish_snapshot((self.epoch, stable_seq))
+        self.note_stable(stable_seq)
+        if self._commits is None:
+            return True
+        self._commits.add((), done)
+        return False
 
     def readiness(self) -> Decision:
         """Returns ``OPEN`` if it follows a leader and holds all that there was when it began to."""
@@ -149,114 +272,5 @@ class Follower:
         return Decision(Standing.OPEN)
 
 
-class _Session:
-    """One replication channel, from hello to its end."""
-
-    def __init__(self, follower: Follower, receive: Receive, send: Send, silence_s: float) -> None:
-        self._follower = follower
-        self._receive = receive
-        self._send = send
-        self._silence_s = silence_s
-        self._loop = asyncio.get_running_loop()
-        self._heard_s = self._loop.time()
-        self._watchdog: asyncio.TimerHandle | None = None
-        self._task = asyncio.current_task()
-        self._end: tuple[int, str] | None = None
-        self._snapshot_keys = 0
-
-    async def run(self) -> None:
-        """Takes messages until the channel ends.
-
-        Raises:
-            ChannelError: The channel has to be closed, and why.
-        """
-        try:
-            async with asyncio.timeout(HELLO_TIMEOUT_S):
-                hello = await self._next()
-        except TimeoutError:
-            raise ProtocolViolationError("no hello in time") from None
-        if not isinstance(hello, Hello):
-            raise ProtocolViolationError("a channel begins with a hello")
-        welcome = self._follower.follow(self, hello)
-        try:
-            await self._reply(welcome)
-            if not self._follower.is_followed(self):
-                raise ChannelError("this node holds the entries of another cluster, and keeps them")
-            logger.info("follows %s at %s", hello.leader_id, hello.leader_url)
-            self._watch()
-            await self._take_messages()
-        except asyncio.CancelledError:
-            if self._end is None:
-                raise
-            await self.close(*self._end)
-        finally:
-            if self._watchdog is not None:
-                self._watchdog.cancel()
-            logger.info("the channel of %s has ended", hello.leader_id)
-
-    async def _take_messages(self) -> None:
-        while (message := await self._next()) is not None:
-            self._heard_s = self._loop.time()
-            match message:
-                case Entries():
-                    await self._reply(self._follower.apply(message.entries))
-                case Heartbeat():
-                    await self._send({"type": "websocket.send", "bytes": _HEARTBEAT_ANSWER})
-                case SnapshotChunk():
-                    self._install(message)
-                case SnapshotEnd():
-                    await self._reply(self._finish_snapshot(message))
-                case Hello():
-                    raise ProtocolViolationError("a second hello")
-
-    def _install(self, chunk: SnapshotChunk) -> None:
-        for key, version in chunk.versions.items():
-            self._follower.state.install(key, version)
-        self._snapshot_keys += len(chunk.versions)
-
-    def _finish_snapshot(self, end: SnapshotEnd) -> CaughtUp:
-        keys, self._snapshot_keys = self._snapshot_keys, 0
-        if keys != end.keys:
-            raise ProtocolViolationError(f"a snapshot of {end.keys} keys had {keys}")
-        self._follower.held.advance(end.stable_seq)
-        return CaughtUp(end.stable_seq)
-
-    async def _next(self) -> LeaderMessage | None:
-        event = await self._receive()
-        if event["type"] == "websocket.disconnect":
-            return None
-        try:
-            message: LeaderMessage = _decode(event.get("bytes") or b"")
-        except UNREADABLE as error:
-            raise ProtocolViolationError(f"a message that cannot be read: {error}") from error
-        return message
-
-    async def _reply(self, message: Welcome | Ack | CaughtUp) -> None:
-        await self._send({"type": "websocket.send", "bytes": _encode(message)})
-
-    def replace(self) -> None:
-        """Ends this channel because the leader has opened another one."""
-        self._cancel(CLOSE_REPLACED, "the leader opened another channel")
-
-    async def close(self, code: int, reason: str) -> None:
-        """Tells the leader why, and closes."""
-        logger.warning("closes a replication channel: %s", reason)
-        self._cancel_watchdog()
-        await self._send({"type": "websocket.send", "bytes": _encode(Refusal(reason))})
-        await self._send({"type": "websocket.close", "code": code, "reason": reason[:100]})
-
-    def _watch(self) -> None:
-        quiet_s = self._loop.time() - self._heard_s
-        if quiet_s >= self._silence_s:
-            self._cancel(CLOSE_SILENT, f"the leader was silent for {self._silence_s:g} s")
-        else:
-            self._watchdog = self._loop.call_later(self._silence_s - quiet_s, self._watch)
-
-    def _cancel(self, code: int, reason: str) -> None:
-        self._end = (code, reason)
-        if self._task is not None:
-            self._task.cancel()
-
-    def _cancel_watchdog(self) -> None:
-        if self._watchdog is not None:
-            self._watchdog.cancel()
+def _raise(error: StorageError) -> None:
+    raise error

@@ -4,29 +4,31 @@ import asyncio
 import logging
 import secrets
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import msgspec
 
-from kv_app.channel import Link, LinkConfig, encode_batches
+from kv_app.channel import Link, LinkConfig
 from kv_app.delays import DelayModel
 from kv_app.errors import (
     ChannelError,
     IdempotencyConflictError,
     MalformedError,
     NotAttemptedError,
-    OutcomeUnknownError,
-    StoreError,
+    StorageError,
     TooManyInFlightError,
 )
 from kv_app.formation import Decision, Standing, decide
-from kv_app.log import IdempotencyIndex, Log, LogRecord, fingerprint_of
-from kv_app.messages import Entry, LinkStatus, Operation, SeqRange, Welcome
+from kv_app.group_commit import GroupCommit
+from kv_app.log import Log, LogRecord, fingerprint_of
+from kv_app.messages import Change, Entry, LinkStatus, Operation, SeqRange, Welcome
+from kv_app.outbox import encode_batches
 from kv_app.quorum import QuorumTracker
+from kv_app.recovery import recover
 from kv_app.settings import Settings
-from kv_app.state import State
+from kv_app.storage import BaseRecord, Config, Member, Promise, Storage
+from kv_app.waits import Waits, unknown
 
 logger = logging.getLogger("kv_app.leader")
 
@@ -38,52 +40,127 @@ _encode_entry = msgspec.msgpack.Encoder().encode
 
 
 class Leader:
-    """The leader of one epoch, which it began itself.
+    """The leader of one epoch, which it began itself, or one that waits for a new epoch.
 
     Attributes:
-        epoch: The epoch that it leads.
+        epoch: The epoch that it leads; of a leader that recovers, the last one that it led.
         log: Its newest entries.
-        state: Committed versions only: a value is shown once its quorum has it.
+        state: Committed versions only: a value is shown once its quorum has it. A leader that
+            recovers shows all that is on its disk.
+        idempotency: The idempotency keys of all that.
         links: One per follower, in the order of ``FOLLOWER_URLS``.
         delays: Link delays of the entries that are appended now.
     """
 
-    def __init__(self, settings: Settings, now_ns: Callable[[], int] = time.monotonic_ns) -> None:
-        self.epoch = FIRST_EPOCH
+    def __init__(
+        self,
+        settings: Settings,
+        storage: Storage | None = None,
+        *,
+        on_failure: Callable[[StorageError], None] | None = None,
+        now_ns: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        """Makes a leader of what its disk holds; ``start`` lets it connect.
+
+        Args:
+            settings: What the node was told.
+            storage: The node's database; without one all is in memory only.
+            on_failure: Called when the disk fails, and must end the process.
+            now_ns: A monotonic clock.
+
+        Raises:
+            StorageError: The disk failed, is damaged, or belongs to a cluster of another form.
+        """
         self.now_ns = now_ns
-        self.log = Log(settings.log_entries)
-        self.state = State()
         self.delays = DelayModel(
             settings.min_delay_ms, settings.max_delay_ms, settings.delay_seed, settings.delay_kind
         )
         self._settings = settings
+        self._storage = storage
         self._loop = asyncio.get_running_loop()
+        recovered = recover(storage, settings.idempotency_keys)
+        self.state, self.idempotency = recovered.state, recovered.idempotency
+        self.log = Log(settings.log_entries, settings.log_bytes, recovered.held.max_seq)
         self._quorum = QuorumTracker(self.log, settings.write_quorum, self._on_commit)
-        self._idempotency = IdempotencyIndex(settings.idempotency_keys)
-        self._timeout_ns = int(settings.request_timeout_s * 1e9)
+        self._waits = Waits(
+            settings.request_timeout_s, MAX_WAITERS_PER_WRITE * settings.max_in_flight, now_ns
+        )
+        self._commits = None
+        if storage is not None:
+            self._commits = GroupCommit(storage, self.idempotency, on_failure or _raise)
         self._outbox: list[LogRecord] = []
-        self._waiters: dict[int, list[asyncio.Future[None]]] = {}
-        self._deadlines: deque[tuple[int, LogRecord, asyncio.Future[None]]] = deque()
-        self._waiting = 0
-        self._expiry: asyncio.TimerHandle | None = None
         self._tasks: list[asyncio.Task[None]] = []
-        self.links = self._make_links()
         self._decision = Decision(Standing.FORMING, "no follower was heard yet")
+        self._is_open = self._is_restarted = False
+        self.epoch, follower_urls = self._begin()
+        self.links = self._make_links(follower_urls)
         self._decide()
 
-    def _make_links(self) -> list[Link]:
+    def _begin(self) -> tuple[int, tuple[str, ...]]:
+        """Decides which epoch this leader has, from its disk; returns that and its followers."""
+        urls = self._settings.follower_urls
+        if self._storage is None:
+            self._cluster_id = secrets.token_hex(8)
+            return FIRST_EPOCH, urls
+        meta = self._storage.meta
+        self._cluster_id = meta.cluster_id or secrets.token_hex(8)
+        if not meta.cluster_id:
+            self._storage.save(msgspec.structs.replace(meta, cluster_id=self._cluster_id))
+        if meta.base is None:
+            return FIRST_EPOCH, urls
+        recorded = _followers_of(meta.base)
+        if not recorded and not urls:
+            self._lead_alone(meta.base.epoch + 1)
+            return meta.base.epoch + 1, ()
+        if set(recorded) != set(urls):
+            raise StorageError(
+                f"this leader's cluster was made with the followers {', '.join(recorded) or 'none'}"
+                ", which is fixed; start it with the same FOLLOWER_URLS, or another DATA_DIR"
+            )
+        self._is_restarted = True
+        self._decision = Decision(
+            Standing.RECOVERING,
+            "this leader was restarted, and may not go on in the epoch that it led; it serves "
+            "reads of all that it acknowledged",
+        )
+        logger.error("writes are refused: %s", self._decision.reason)
+        return meta.base.epoch, urls
+
+    def _lead_alone(self, epoch: int) -> None:
+        """Begins a new epoch: nobody else can hold anything, so that all entries are committed."""
+        storage = self._storage
+        if storage is None:
+            return
+        position = (epoch - 1, self.log.last_seq)
+        storage.fold(position, position, self.log.last_seq + 1)
+        self._save_base(epoch, position)
+
+    def _save_base(self, epoch: int, position: tuple[int, int] = (0, 0)) -> None:
+        """Makes an epoch durable before its first entry."""
+        if self._storage is None:
+            return
+        settings = self._settings
+        members = [Member(settings.node_id, settings.advertise_url)]
+        members += [Member("", url) for url in settings.follower_urls]
+        k = settings.write_quorum
+        base = BaseRecord(epoch, settings.node_id, Config(tuple(members), k, k), position)
+        meta = msgspec.structs.replace(
+            self._storage.meta, promise=Promise(epoch, settings.node_id), base=base
+        )
+        self._storage.save(meta)
+
+    def _make_links(self, urls: Sequence[str]) -> list[Link]:
         settings = self._settings
         config = LinkConfig(
             leader_id=settings.node_id,
             leader_url=settings.advertise_url,
-            cluster_id=secrets.token_hex(8),
+            cluster_id=self._cluster_id,
             epoch=self.epoch,
             token=settings.cluster_token,
             heartbeat_timeout_s=settings.heartbeat_timeout_s,
             reconnect_max_s=settings.reconnect_max_s,
         )
-        self._cluster_id = config.cluster_id
-        return [Link(i, url, config, self) for i, url in enumerate(settings.follower_urls)]
+        return [Link(i, url, config, self) for i, url in enumerate(urls)]
 
     # --- life ---------------------------------------------------------------------------------
 
@@ -95,6 +172,8 @@ class Leader:
                 self._quorum.write_quorum,
                 len(self.links),
             )
+        if self._is_restarted:
+            return
         self._tasks = [asyncio.create_task(link.run()) for link in self.links]
 
     def drain(self) -> None:
@@ -107,47 +186,52 @@ class Leader:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._expiry is not None:
-            self._expiry.cancel()
-        self.end_waits()
+        if self._commits is not None:
+            self._commits.commit()
+        self._waits.close()
 
     def end_waits(self) -> None:
         """Answers the writes that still wait: their outcome is unknown, for the node stops."""
-        for _, record, future in self._deadlines:
-            if not future.done():
-                future.set_exception(self._unknown(record, "the leader stopped"))
+        self._waits.end()
 
     # --- writes -------------------------------------------------------------------------------
 
     def append(
-        self, operation: Operation, key: str, value: str | None, idempotency_key: str | None
+        self,
+        operation: Operation,
+        key: str,
+        value: str | None,
+        idempotency_key: str | None,
+        changes: tuple[Change, ...] = (),
     ) -> LogRecord:
         """Takes a write into the log and sends it on its way.
 
         Args:
-            operation: Put or delete.
-            key: Not empty, within its limit.
-            value: None for a delete.
+            operation: Put, delete or batch.
+            key: Within its limit; empty for a batch.
+            value: Of a put.
             idempotency_key: The client's, if it gave one. A write with a key that is remembered is
                 not appended again: the record of the first one is returned.
+            changes: Of a batch, each key once.
 
         Raises:
-            StoreError: A definite failure; nothing was appended.
+            StoreError: A definite failure, nothing was appended; or, of a leader that recovers, the
+                unknown outcome of the first write with this idempotency key.
         """
         if idempotency_key is not None:
-            first = self._find_retried(operation, key, value, idempotency_key)
+            first = self._find_retried(operation, key, value, idempotency_key, changes)
             if first is not None:
                 return first
         self._check_may_write()
         seq = self.log.last_seq + 1
-        entry = Entry(self.epoch, seq, int(operation), key, value, idempotency_key)
+        entry = Entry(self.epoch, seq, int(operation), key, value, idempotency_key, changes)
         record = LogRecord(
             entry, _encode_entry(entry), self.now_ns(), self.delays, self._quorum.write_quorum
         )
         self.log.append(record)
         if idempotency_key is not None:
-            self._idempotency.remember(idempotency_key, entry)
-        self._quorum.begin(record)
+            self.idempotency.remember(entry)
+        self._quorum.begin(record, is_durable=self._commits is None)
         if not self._outbox:
             self._loop.call_soon(self._flush)
         self._outbox.append(record)
@@ -159,34 +243,20 @@ class Leader:
         Raises:
             OutcomeUnknownError: Its quorum did not answer within ``REQUEST_TIMEOUT``.
         """
-        if record.committed:
-            return
-        limit = MAX_WAITERS_PER_WRITE * self._settings.max_in_flight
-        if self._waiting >= limit:
-            raise self._unknown(record, "too many requests wait already")
-        if len(self._deadlines) >= 2 * limit:  # most of them are over, behind one that is not
-            self._deadlines = deque(wait for wait in self._deadlines if not wait[2].done())
-        while self._deadlines and self._deadlines[0][2].done():
-            self._deadlines.popleft()
-        future = self._loop.create_future()
-        self._waiters.setdefault(record.entry.seq, []).append(future)
-        deadline_ns = self.now_ns() + self._timeout_ns
-        self._deadlines.append((deadline_ns, record, future))
-        if self._expiry is None:
-            self._expire_at(deadline_ns)
-        self._waiting += 1
-        try:
-            await future
-        finally:
-            self._waiting -= 1
+        await self._waits.wait(record)
 
     def _find_retried(
-        self, operation: Operation, key: str, value: str | None, idempotency_key: str
+        self,
+        operation: Operation,
+        key: str,
+        value: str | None,
+        idempotency_key: str,
+        changes: tuple[Change, ...],
     ) -> LogRecord | None:
-        found = self._idempotency.find(idempotency_key)
+        found = self.idempotency.find(idempotency_key)
         if found is None:
             return None
-        if found.fingerprint != fingerprint_of(operation, key, value):
+        if found.fingerprint != fingerprint_of(operation, key, value, changes):
             raise IdempotencyConflictError(
                 "This Idempotency-Key was used for another operation, key or value; use a new one.",
                 epoch=found.epoch,
@@ -195,9 +265,11 @@ class Leader:
         record = self.log.get(found.seq)
         if record is not None:
             return record
+        entry = Entry(found.epoch, found.seq, int(operation), key, value, idempotency_key, changes)
+        record = LogRecord(entry, b"", 0, self.delays, self._quorum.write_quorum)
+        if self._is_restarted:
+            raise unknown(record, "this leader was restarted and cannot tell if it is committed")
         # The log drops only what is committed, so the first write did commit.
-        entry = Entry(found.epoch, found.seq, int(operation), key, value, idempotency_key)
-        record = LogRecord(entry, b"", 0, self.delays, 0)
         record.committed = True
         record.ack_count = found.acks
         return record
@@ -230,55 +302,34 @@ class Leader:
             )
 
     def _flush(self) -> None:
-        """Hands all that was appended since the last turn of the loop to the links, as batches."""
+        """Hands all that was appended since the last turn of the loop to the links, as batches.
+
+        The disk comes after the links, so that the followers' syncs run beside the leader's own.
+        """
         records, self._outbox = self._outbox, []
         # The delays may have changed since: what counts are those that the records were given.
         is_undelayed = all(record.delays.is_zero for record in records)
-        frames = encode_batches(records) if is_undelayed else []
+        frames = encode_batches(records, self.stable_seq) if is_undelayed else []
         for link in self.links:
             link.offer(records, frames)
+        # What the log has dropped can never come again: its deletions need not be known.
+        self.state.forget_deletions(self.epoch, self.log.first_seq - 1)
+        if self._commits is not None:
+            self._make_durable(self._commits, records)
+
+    def _make_durable(self, commits: GroupCommit, records: list[LogRecord]) -> None:
+        last_seq = records[-1].entry.seq
+        commits.fold_to = (self.epoch, self.stable_seq)
+        entries = [(record.entry.epoch, record.entry.seq, record.encoded) for record in records]
+        commits.add(entries, lambda: self._quorum.advance_durable(last_seq))
+        commits.commit()
 
     def _on_commit(self, record: LogRecord) -> None:
         entry = record.entry
         self.state.apply(entry)
         if entry.idempotency_key is not None:
-            self._idempotency.committed(entry.idempotency_key, record.ack_count)
-        for future in self._waiters.pop(entry.seq, ()):
-            if not future.done():
-                future.set_result(None)
-
-    def _expire_at(self, deadline_ns: int) -> None:
-        wait_s = max(0.001, (deadline_ns - self.now_ns()) / 1e9)
-        self._expiry = self._loop.call_later(wait_s, self._expire)
-
-    def _expire(self) -> None:
-        """Answers the writes whose time is over. All wait equally long, so the oldest is first."""
-        self._expiry = None
-        now_ns = self.now_ns()
-        while self._deadlines:
-            deadline_ns, record, future = self._deadlines[0]
-            if not future.done():
-                if deadline_ns > now_ns:
-                    self._expire_at(deadline_ns)
-                    return
-                future.set_exception(self._unknown(record, "its quorum did not answer in time"))
-                self._forget_waiter(record.entry.seq, future)
-            self._deadlines.popleft()
-
-    def _forget_waiter(self, seq: int, future: asyncio.Future[None]) -> None:
-        self._waiters[seq].remove(future)
-        if not self._waiters[seq]:
-            del self._waiters[seq]
-
-    def _unknown(self, record: LogRecord, why: str) -> StoreError:
-        return OutcomeUnknownError(
-            f"The write is in the log but {why}: it may commit later; "
-            "ask again with the same Idempotency-Key, or read the key.",
-            epoch=record.entry.epoch,
-            seq=record.entry.seq,
-            follower_acks=record.ack_count,
-            required=record.begun_with,
-        )
+            self.idempotency.committed(entry.idempotency_key, record.ack_count)
+        self._waits.resolve(entry.seq)
 
     # --- what the links report ----------------------------------------------------------------
 
@@ -286,6 +337,11 @@ class Leader:
     def stable_seq(self) -> int:
         """Every entry at or below is committed."""
         return self._quorum.stable_seq
+
+    @property
+    def is_open(self) -> bool:
+        """True once the cluster takes writes, also while it drains."""
+        return self._is_open
 
     def on_welcome(self, link: Link, welcome: Welcome) -> None:
         """Decides whether a follower may follow.
@@ -318,7 +374,7 @@ class Leader:
 
     def _decide(self) -> None:
         """Opens the cluster when its followers allow it; once open it stays so."""
-        if self._decision.standing not in {Standing.FORMING, Standing.RECOVERING}:
+        if self._is_open or self._is_restarted or self._decision.standing is Standing.DRAINING:
             return
         reports = {link.url: link.has_data for link in self.links}
         before, self._decision = self._decision, decide(reports, self._quorum.write_quorum)
@@ -327,7 +383,16 @@ class Leader:
         if self._decision.standing is Standing.RECOVERING:
             logger.error("writes are refused: %s", self._decision.reason)
         elif self._decision.standing is Standing.OPEN:
-            logger.info("open for writes with k=%d", self._quorum.write_quorum)
+            self._open()
+
+    def _open(self) -> None:
+        """Begins to take writes; the epoch is durable first."""
+        if self._storage is not None and self._storage.meta.base is None:
+            self._save_base(self.epoch)
+        self._is_open = True
+        logger.info("open for writes with k=%d in epoch %d", self.write_quorum, self.epoch)
+        for link in self.links:
+            link.teach()
 
     # --- control ------------------------------------------------------------------------------
 
@@ -354,6 +419,22 @@ class Leader:
         self._quorum.set_write_quorum(write_quorum)
         self._decide()
 
+    def set_link(self, node_id: str, *, is_up: bool) -> None:
+        """Cuts the link to a follower, or mends it: fault injection.
+
+        Raises:
+            MalformedError: No follower with this name was heard.
+        """
+        for link in self.links:
+            if link.node_id == node_id:
+                if is_up:
+                    link.mend()
+                else:
+                    link.cut()
+                return
+        known = ", ".join(link.node_id for link in self.links if link.node_id) or "none"
+        raise MalformedError(f"No follower {node_id!r} was heard; these were: {known}.")
+
     def readiness(self) -> Decision:
         """Returns ``OPEN`` if a write would be tried now, else why not."""
         if self._decision.standing is not Standing.OPEN:
@@ -377,7 +458,18 @@ class Leader:
                 holes=link.held.holes,
                 connected=link.is_connected,
                 learner=link.is_learner,
+                durable=link.is_durable,
                 detail=link.detail,
             )
             for link in self.links
         }
+
+
+def _followers_of(base: BaseRecord) -> tuple[str, ...]:
+    """The followers' URLs with which an epoch began."""
+    members = base.config.members if base.config is not None else ()
+    return tuple(member.url for member in members if member.node_id != base.leader_id)
+
+
+def _raise(error: StorageError) -> None:
+    raise error

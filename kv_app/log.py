@@ -1,11 +1,11 @@
 """The leader's log, what a replica holds of it, and the memory of idempotency keys. Pure."""
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
 
 from kv_app.delays import DelayModel
-from kv_app.messages import Entry, Operation, SeqRange
+from kv_app.messages import Change, Entry, Operation, RememberedWrite, SeqRange
 
 
 class LogRecord:
@@ -49,15 +49,19 @@ class LogRecord:
 
 
 class Log:
-    """The newest entries of one epoch, at most ``capacity`` of them.
+    """The newest entries of one epoch: at most ``capacity`` of them, and ``max_bytes``.
 
-    Invariant: it holds every position from ``first_seq`` to ``last_seq``, and nothing else.
+    Invariant: it holds every position from ``first_seq`` to ``last_seq``, and nothing else; of
+    these, ``size_bytes`` as the channel sends them.
     """
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, max_bytes: int, last_seq: int = 0) -> None:
+        """Makes an empty log whose next entry comes after ``last_seq``."""
         self.capacity = capacity
-        self.first_seq = 1
-        self.last_seq = 0
+        self.max_bytes = max_bytes
+        self.first_seq = last_seq + 1
+        self.last_seq = last_seq
+        self.size_bytes = 0
         self._records: dict[int, LogRecord] = {}
 
     def __len__(self) -> int:
@@ -72,16 +76,20 @@ class Log:
         if record.entry.seq != self.last_seq + 1:
             raise ValueError(f"seq {record.entry.seq} does not follow {self.last_seq}")
         self.last_seq = record.entry.seq
+        self.size_bytes += len(record.encoded)
         self._records[self.last_seq] = record
 
     def has_room(self, stable_seq: int) -> bool:
         """Tells if one more entry fits once everything up to ``stable_seq`` may be dropped."""
-        return len(self._records) < self.capacity or self.first_seq <= stable_seq
+        has_space = len(self._records) < self.capacity and self.size_bytes < self.max_bytes
+        return has_space or self.first_seq <= stable_seq
 
     def trim(self, stable_seq: int) -> None:
-        """Drops the oldest entries over the capacity, but none above ``stable_seq``."""
-        while len(self._records) > self.capacity and self.first_seq <= stable_seq:
-            del self._records[self.first_seq]
+        """Drops the oldest entries over a limit, but none above ``stable_seq``."""
+        while self.first_seq <= stable_seq and (
+            len(self._records) > self.capacity or self.size_bytes > self.max_bytes
+        ):
+            self.size_bytes -= len(self._records.pop(self.first_seq).encoded)
             self.first_seq += 1
 
     def get(self, seq: int) -> LogRecord | None:
@@ -223,14 +231,46 @@ class IdempotencyIndex:
         """Returns the write with this key, if it is remembered."""
         return self._writes.get(idempotency_key)
 
-    def remember(self, idempotency_key: str, entry: Entry) -> None:
-        """Keeps a key for as long as it is among the last ``capacity`` ones."""
-        if self._capacity == 0:
+    def __len__(self) -> int:
+        return len(self._writes)
+
+    def remember(self, entry: Entry) -> None:
+        """Keeps an entry's key, if it has one, while it is among the last ``capacity`` ones."""
+        if entry.idempotency_key is not None:
+            fingerprint = fingerprint_of(entry.operation, entry.key, entry.value, entry.changes)
+            write = IdempotentWrite(fingerprint, entry.epoch, entry.seq)
+            self._keep(entry.idempotency_key, write)
+
+    def restore(self, write: RememberedWrite) -> None:
+        """Keeps a key whose entry is gone."""
+        kept = IdempotentWrite(write.fingerprint, write.epoch, write.seq)
+        self._keep(write.idempotency_key, kept)
+
+    def remembered(self, upto: tuple[int, int]) -> list[RememberedWrite]:
+        """Returns what is remembered of entries at or below a position, oldest first."""
+        return [
+            RememberedWrite(key, write.fingerprint, write.epoch, write.seq)
+            for key, write in self._writes.items()
+            if (write.epoch, write.seq) <= upto
+        ]
+
+    @property
+    def is_full(self) -> bool:
+        """True if each further key makes the oldest one forgotten."""
+        return len(self._writes) >= self._capacity
+
+    def oldest(self) -> tuple[int, int]:
+        """Returns the position of the oldest write; (0, 0) if there is none."""
+        for write in self._writes.values():
+            return write.epoch, write.seq
+        return 0, 0
+
+    def _keep(self, idempotency_key: str, write: IdempotentWrite) -> None:
+        if self._capacity == 0 or idempotency_key in self._writes:
             return
         if len(self._writes) >= self._capacity:
             self._writes.popitem(last=False)
-        fingerprint = fingerprint_of(entry.operation, entry.key, entry.value)
-        self._writes[idempotency_key] = IdempotentWrite(fingerprint, entry.epoch, entry.seq)
+        self._writes[idempotency_key] = write
 
     def committed(self, idempotency_key: str, acks: int) -> None:
         """Notes how many followers had acknowledged a write when it committed."""
@@ -239,8 +279,12 @@ class IdempotencyIndex:
             write.acks = acks
 
 
-def fingerprint_of(operation: int, key: str, value: str | None) -> bytes:
+def fingerprint_of(
+    operation: int, key: str, value: str | None, changes: Sequence[Change] = ()
+) -> bytes:
     """Returns 16 bytes that tell two operations apart, so that values need not be kept."""
     digest = blake2b(f"{Operation(operation)}:{len(key)}:{key}:".encode(), digest_size=16)
     digest.update(b"-" if value is None else b"+" + value.encode())
+    for change in changes:
+        digest.update(fingerprint_of(Operation.PUT, change.key, change.value))
     return digest.digest()

@@ -146,13 +146,17 @@ class SnapshotChunk(msgspec.Struct, array_like=True, frozen=True, tag=5):
 
     Attributes:
         bucket: Number of the bucket of all these keys.
-        versions: At least those at or below the snapshot's position; deletions may be left out.
         ends_bucket: True in a bucket's last chunk.
+        versions: ``dict[str, Version]``: at least those at or below the snapshot's position, but
+            deletions may be left out.
+        digest: BLAKE2b (16 bytes) over the digest before it and these fields, so that a chunk that
+            is damaged, missing or out of order is found before anything of it is taken.
     """
 
     bucket: int
-    versions: dict[str, Version]
     ends_bucket: bool
+    versions: msgspec.Raw
+    digest: bytes
 
 
 class RememberedWrite(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -174,7 +178,7 @@ class SnapshotEnd(msgspec.Struct, array_like=True, frozen=True, tag=7):
     """The follower now holds all that is at or below the snapshot's position.
 
     Attributes:
-        digest: BLAKE2b (16 bytes) over the messages from ``SnapshotBegin`` on, as they were sent.
+        digest: That of the last chunk.
     """
 
     digest: bytes
@@ -193,14 +197,7 @@ class Base(msgspec.Struct, array_like=True, frozen=True, tag=8):
 
 
 LeaderMessage = (
-    Hello
-    | Entries
-    | Heartbeat
-    | SnapshotBegin
-    | SnapshotChunk
-    | SnapshotKeys
-    | SnapshotEnd
-    | Base
+    Hello | Entries | Heartbeat | SnapshotBegin | SnapshotChunk | SnapshotKeys | SnapshotEnd | Base
 )
 
 # --- follower to leader ----------------------------------------------------------------------
@@ -348,6 +345,7 @@ class HealthAnswer(BaseModel):
     node_id: str
     epoch: int
     start_id: str = Field(description="New at every start of the process.")
+    durable: bool = Field(description="Whether it acknowledges from its disk (DATA_DIR is set).")
 
 
 class ReadyAnswer(BaseModel):
@@ -395,6 +393,9 @@ class LinkStatus(BaseModel):
     holes: int
     connected: bool
     learner: bool
+    durable: bool | None = Field(
+        description="Whether it acknowledges from its disk; null at first."
+    )
     detail: str = Field(description="Why it does not count, if it does not.")
 
 
@@ -418,3 +419,20 @@ class ReplicaStatusAnswer(BaseModel):
         description='Per URL {key: value}, or {"error": {…}} for one that does not answer.'
     )
     positions: dict[str, LinkStatus]
+
+
+class DigestAnswer(BaseModel):
+    """What one replica holds at one moment, to be compared with another's, without the values."""
+
+    node_id: str
+    role: Role
+    epoch: int
+    contiguous: int = Field(description="It holds all up to here; a leader counts what it shows.")
+    max_seq: int = Field(description="The newest entry that it holds.")
+    keys: int = Field(description="Keys with a value.")
+    buckets: list[str] = Field(
+        description="Per bucket of keys 16 hexadecimal digits over its keys, values and versions."
+    )
+    versions: dict[str, tuple[int, int]] | None = Field(
+        None, description="Of one bucket, if it was asked for: {key: [epoch, seq]}."
+    )

@@ -1,12 +1,37 @@
 """A node: one role at a time, and what every role answers alike."""
 
-from kv_app.errors import MalformedError, NotLeaderError, NotReadyError, TooLargeError
+import logging
+import os
+import sys
+
+from kv_app.errors import (
+    MalformedError,
+    NotLeaderError,
+    NotReadyError,
+    StorageError,
+    TooLargeError,
+)
 from kv_app.follower import Follower
 from kv_app.formation import Standing
 from kv_app.leader import Leader
 from kv_app.messages import HealthAnswer, Role, Version
 from kv_app.settings import Settings
 from kv_app.state import State
+from kv_app.storage import Storage, open_storage
+
+logger = logging.getLogger("kv_app")
+
+EXIT_STORAGE = 74  # EX_IOERR of sysexits.h
+
+
+def end_process(error: StorageError) -> None:
+    """Ends the process at once: what the disk holds is not known any more, so nothing may follow.
+
+    Nobody is answered; for a client that waits the outcome is unknown.
+    """
+    logger.critical("%s; the node ends, and what it acknowledged is on the disk", error)
+    sys.stderr.flush()
+    os._exit(EXIT_STORAGE)
 
 
 class Node:
@@ -20,16 +45,33 @@ class Node:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.storage: Storage | None = None
         self.leader: Leader | None = None
         self.follower: Follower | None = None
 
     def start(self) -> None:
-        """Begins its role's work, in the running event loop."""
-        if self.settings.role is Role.LEADER:
-            self.leader = Leader(self.settings)
+        """Begins its role's work, in the running event loop.
+
+        Raises:
+            StorageError: What is in ``DATA_DIR`` cannot be used; the message says what to do.
+        """
+        settings, role = self.settings, self.settings.role
+        if settings.data_dir is not None:
+            self.storage = open_storage(settings.data_dir, settings.node_id, role)
+            role = self._kept_role(self.storage)
+        if role is Role.LEADER:
+            self.leader = Leader(settings, self.storage, on_failure=end_process)
             self.leader.start()
         else:
-            self.follower = Follower(self.settings)
+            self.follower = Follower(settings, self.storage, on_failure=end_process)
+
+    def _kept_role(self, storage: Storage) -> Role:
+        if storage.notice:
+            logger.warning("%s", storage.notice)
+        role = storage.meta.role
+        if role is not self.settings.role:
+            logger.warning("ROLE=%s is ignored: DATA_DIR is a %s's", self.settings.role, role)
+        return role
 
     def drain(self) -> None:
         """Refuses new writes from now on; those that wait go on."""
@@ -45,6 +87,11 @@ class Node:
         """Ends its role's work."""
         if self.leader is not None:
             await self.leader.stop()
+        if self.follower is not None:
+            self.follower.stop()
+        if self.storage is not None:
+            self.storage.close()
+            self.storage = None
 
     @property
     def role(self) -> Role:
@@ -57,6 +104,18 @@ class Node:
         if self.leader is not None:
             return self.leader.epoch
         return self.follower.epoch if self.follower is not None else 0
+
+    def position(self) -> tuple[int, int, int]:
+        """Returns the epoch, the contiguous position and the highest one of what it holds.
+
+        A leader's contiguous position is that up to which all is committed, since it shows no more.
+        """
+        if self.leader is not None:
+            return self.epoch, self.leader.stable_seq, self.leader.log.last_seq
+        if self.follower is None:
+            raise RuntimeError("a node has a role")
+        held = self.follower.held
+        return self.epoch, held.contiguous, held.max_seq
 
     @property
     def state(self) -> State:
@@ -118,6 +177,7 @@ class Node:
             node_id=self.settings.node_id,
             epoch=self.epoch,
             start_id=self.settings.start_id,
+            durable=self.storage is not None,
         )
 
     def check_ready(self) -> None:

@@ -1,5 +1,7 @@
 """Counts acknowledgments and decides what is committed. Pure.
 
+An entry is committed when enough followers have acknowledged it *and* it is durable on the leader.
+
 A follower is a small number here, its bit in a record's mask: an acknowledgment counts once per
 follower however often it comes.
 """
@@ -16,23 +18,42 @@ class QuorumTracker:
     Attributes:
         write_quorum: k for the writes that begin now.
         stable_seq: Every entry at or below is committed.
+        durable_seq: Every entry at or below is as durable on the leader as it is meant to be.
 
     Invariant: ``uncommitted`` is the number of entries in the log that are not committed, and each
-    of them has fewer than ``required`` acknowledgments.
+    of them is above ``durable_seq`` or has fewer than ``required`` acknowledgments.
     """
 
     def __init__(self, log: Log, write_quorum: int, on_commit: Callable[[LogRecord], None]) -> None:
         self.write_quorum = write_quorum
         self.stable_seq = log.last_seq
+        self.durable_seq = log.last_seq
         self.uncommitted = 0
         self._log = log
         self._on_commit = on_commit
 
-    def begin(self, record: LogRecord) -> None:
-        """Starts to count for a record that was just appended; commits it at once if k is 0."""
+    def begin(self, record: LogRecord, *, is_durable: bool) -> None:
+        """Starts to count for a record that was just appended.
+
+        Args:
+            record: The newest of the log.
+            is_durable: True if it need not become durable first: all is in memory only.
+        """
         self.uncommitted += 1
-        if record.required == 0:
-            self._commit(record)
+        if is_durable:
+            self.durable_seq = record.entry.seq
+            if record.required == 0:
+                self._commit_if_met(record)
+                self._advance()
+
+    def advance_durable(self, seq: int) -> None:
+        """Notes that the leader's own entries up to ``seq`` are durable; commits what waited."""
+        first, self.durable_seq = self.durable_seq + 1, seq
+        get = self._log.get
+        for position in range(first, seq + 1):
+            record = get(position)
+            if record is not None:
+                self._commit_if_met(record)
         self._advance()
 
     def acknowledge(self, follower: int, ranges: Iterable[SeqRange]) -> None:
@@ -47,8 +68,8 @@ class QuorumTracker:
                     continue
                 record.acked_by |= bit
                 record.ack_count += 1
-                if not record.committed and record.ack_count >= record.required:
-                    self._commit(record)
+                if record.ack_count >= record.required:
+                    self._commit_if_met(record)
         self._advance()
 
     def forget(self, follower: int) -> None:
@@ -68,11 +89,16 @@ class QuorumTracker:
             if record is None or record.committed:
                 continue
             record.required = min(record.required, write_quorum)
-            if record.ack_count >= record.required:
-                self._commit(record)
+            self._commit_if_met(record)
         self._advance()
 
-    def _commit(self, record: LogRecord) -> None:
+    def _commit_if_met(self, record: LogRecord) -> None:
+        if (
+            record.committed
+            or record.ack_count < record.required
+            or record.entry.seq > self.durable_seq
+        ):
+            return
         record.committed = True
         self.uncommitted -= 1
         self._on_commit(record)

@@ -1,0 +1,240 @@
+"""The follower's end of one replication channel, from hello to its end."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from typing import Final, Protocol
+
+import msgspec
+from starlette.types import Receive, Send
+
+from kv_app.errors import ChannelError, ProtocolViolationError
+from kv_app.log import to_ranges
+from kv_app.messages import (
+    CLOSE_REPLACED,
+    CLOSE_SILENT,
+    UNREADABLE,
+    Ack,
+    Base,
+    BaseHeld,
+    CaughtUp,
+    Entries,
+    Entry,
+    Heartbeat,
+    Hello,
+    LeaderMessage,
+    Refusal,
+    RememberedWrite,
+    SnapshotBegin,
+    SnapshotChunk,
+    SnapshotEnd,
+    SnapshotKeys,
+    Version,
+    Welcome,
+)
+from kv_app.snapshot import SnapshotReader
+
+logger = logging.getLogger("kv_app.follower")
+
+HELLO_TIMEOUT_S = 5.0
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(LeaderMessage).decode
+_HEARTBEAT_ANSWER: Final = _encode(Ack([]))
+
+
+class Replica(Protocol):
+    """The follower, as its sessions see it; ``Follower`` says what each call does."""
+
+    def follow(self, session: "Session", hello: Hello) -> Welcome:
+        """Decides whether to follow a leader."""
+
+    def is_followed(self, session: "Session") -> bool:
+        """Tells if a channel is the one whose entries the replica takes."""
+
+    def hold_base(self, base: Base) -> bool:
+        """Becomes a voter."""
+
+    def take(self, entries: list[Entry], stable_seq: int, done: Callable[[], None]) -> bool:
+        """Applies entries."""
+
+    def note_stable(self, stable_seq: int) -> None:
+        """Notes what is committed."""
+
+    def install(self, versions: dict[str, Version]) -> None:
+        """Takes a part of a snapshot."""
+
+    def drop_missing(self, bucket: int, present: set[str], stable_seq: int) -> None:
+        """Removes what a snapshot no longer has."""
+
+    def restore(self, writes: list[RememberedWrite]) -> None:
+        """Takes idempotency keys of a snapshot."""
+
+    def finish_snapshot(self, stable_seq: int, done: Callable[[], None]) -> bool:
+        """Holds all that a snapshot covers."""
+
+
+class Session:
+    """One replication channel, from hello to its end."""
+
+    def __init__(self, follower: Replica, receive: Receive, send: Send, silence_s: float) -> None:
+        self._follower = follower
+        self._receive = receive
+        self._send = send
+        self._silence_s = silence_s
+        self._loop = asyncio.get_running_loop()
+        self._heard_s = self._loop.time()
+        self._watchdog: asyncio.TimerHandle | None = None
+        self._task = asyncio.current_task()
+        self._end: tuple[int, str] | None = None
+        self._snapshot: SnapshotReader | None = None
+        self._durable: list[int] = []
+        self._caught_up: CaughtUp | None = None
+        self._sending: asyncio.Task[None] | None = None
+
+    async def run(self) -> None:
+        """Takes messages until the channel ends.
+
+        Raises:
+            ChannelError: The channel has to be closed, and why.
+        """
+        try:
+            async with asyncio.timeout(HELLO_TIMEOUT_S):
+                hello = await self._next()
+        except TimeoutError:
+            raise ProtocolViolationError("no hello in time") from None
+        if not isinstance(hello, Hello):
+            raise ProtocolViolationError("a channel begins with a hello")
+        welcome = self._follower.follow(self, hello)
+        try:
+            await self._reply(welcome)
+            if not self._follower.is_followed(self):
+                raise ChannelError("this node holds the entries of another cluster, and keeps them")
+            logger.info("follows %s at %s", hello.leader_id, hello.leader_url)
+            self._watch()
+            await self._take_messages()
+        except asyncio.CancelledError:
+            if self._end is None:
+                raise
+            await self.close(*self._end)
+        finally:
+            if self._watchdog is not None:
+                self._watchdog.cancel()
+            logger.info("the channel of %s has ended", hello.leader_id)
+
+    async def _take_messages(self) -> None:
+        while (message := await self._next()) is not None:
+            self._heard_s = self._loop.time()
+            match message:
+                case Entries():
+                    await self._take(message)
+                case Heartbeat():
+                    self._follower.note_stable(message.stable_seq)
+                    await self._send({"type": "websocket.send", "bytes": _HEARTBEAT_ANSWER})
+                case Base():
+                    if self._follower.hold_base(message):
+                        await self._reply(BaseHeld(message.epoch))
+                case Hello():
+                    raise ProtocolViolationError("a second hello")
+                case _:
+                    await self._take_snapshot(message)
+
+    async def _take(self, message: Entries) -> None:
+        seqs = [entry.seq for entry in message.entries]
+
+        def acknowledge() -> None:
+            self._durable += seqs
+            self._send_soon()
+
+        if self._follower.take(message.entries, message.stable_seq, acknowledge):
+            await self._reply(Ack(to_ranges(seqs)))
+
+    async def _take_snapshot(
+        self, message: SnapshotBegin | SnapshotChunk | SnapshotKeys | SnapshotEnd
+    ) -> None:
+        if isinstance(message, SnapshotBegin):
+            self._snapshot = SnapshotReader(message.stable_seq)
+            return
+        snapshot, follower = self._snapshot, self._follower
+        if snapshot is None:
+            raise ProtocolViolationError("a part of a snapshot that did not begin")
+        match message:
+            case SnapshotChunk():
+                follower.install(snapshot.read(message))
+                if message.ends_bucket:
+                    follower.drop_missing(*snapshot.end_bucket(), snapshot.stable_seq)
+            case SnapshotKeys():
+                follower.restore(message.writes)
+            case SnapshotEnd():
+                snapshot.check_end(message)
+                self._snapshot = None
+                await self._finish_snapshot(snapshot.stable_seq)
+
+    async def _finish_snapshot(self, stable_seq: int) -> None:
+        caught_up = CaughtUp(stable_seq)
+
+        def tell() -> None:
+            self._caught_up = caught_up
+            self._send_soon()
+
+        if self._follower.finish_snapshot(stable_seq, tell):
+            await self._reply(caught_up)
+
+    # --- acknowledging what became durable ----------------------------------------------------
+
+    def _send_soon(self) -> None:
+        """Acknowledges all that one sync has made durable with one message."""
+        if self._sending is None:
+            self._sending = self._loop.create_task(self._acknowledge())
+
+    async def _acknowledge(self) -> None:
+        while self._durable or self._caught_up is not None:
+            seqs, self._durable = self._durable, []
+            caught_up, self._caught_up = self._caught_up, None
+            with contextlib.suppress(OSError):  # the channel has ended meanwhile
+                if seqs:
+                    await self._reply(Ack(to_ranges(seqs)))
+                if caught_up is not None:
+                    await self._reply(caught_up)
+        self._sending = None
+
+    async def _next(self) -> LeaderMessage | None:
+        event = await self._receive()
+        if event["type"] == "websocket.disconnect":
+            return None
+        try:
+            message: LeaderMessage = _decode(event.get("bytes") or b"")
+        except UNREADABLE as error:
+            raise ProtocolViolationError(f"a message that cannot be read: {error}") from error
+        return message
+
+    async def _reply(self, message: Welcome | Ack | CaughtUp | BaseHeld) -> None:
+        await self._send({"type": "websocket.send", "bytes": _encode(message)})
+
+    def replace(self) -> None:
+        """Ends this channel because the leader has opened another one."""
+        self._cancel(CLOSE_REPLACED, "the leader opened another channel")
+
+    async def close(self, code: int, reason: str) -> None:
+        """Tells the leader why, and closes."""
+        logger.warning("closes a replication channel: %s", reason)
+        self._cancel_watchdog()
+        await self._send({"type": "websocket.send", "bytes": _encode(Refusal(reason))})
+        await self._send({"type": "websocket.close", "code": code, "reason": reason[:100]})
+
+    def _watch(self) -> None:
+        quiet_s = self._loop.time() - self._heard_s
+        if quiet_s >= self._silence_s:
+            self._cancel(CLOSE_SILENT, f"the leader was silent for {self._silence_s:g} s")
+        else:
+            self._watchdog = self._loop.call_later(self._silence_s - quiet_s, self._watch)
+
+    def _cancel(self, code: int, reason: str) -> None:
+        self._end = (code, reason)
+        if self._task is not None:
+            self._task.cancel()
+
+    def _cancel_watchdog(self) -> None:
+        if self._watchdog is not None:
+            self._watchdog.cancel()

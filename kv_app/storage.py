@@ -1,0 +1,440 @@
+"""What a node keeps on its disk: one RocksDB database in ``DATA_DIR/store``.
+
+It holds the log's entries that are not folded yet, the versions of all keys at or below the fold,
+the idempotency keys that outlive their entries, and one record about the node itself. An append is
+one write to RocksDB's own log, whose records have checksums; a sync makes all that was written
+before it durable. Folding moves entries into the versions, so that the disk does not grow with the
+number of writes. ``docs/durability.md`` describes the format.
+"""
+
+import contextlib
+import os
+import secrets
+import shutil
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from rocksdict import (
+    BlockBasedOptions,
+    Cache,
+    DBRecoveryMode,
+    Options,
+    Rdict,
+    WriteBatch,
+    WriteOptions,
+)
+
+from kv_app import wal
+from kv_app.errors import StorageError
+from kv_app.log import fingerprint_of
+from kv_app.messages import Entry, Operation, RememberedWrite, Role, Version
+
+FORMAT: Final = 1
+FOLDER: Final = "store"
+MIB: Final = 1 << 20
+WRITE_BUFFER_BYTES: Final = 16 * MIB
+MAX_WAL_BYTES: Final = 64 * MIB
+BLOCK_CACHE_BYTES: Final = 8 * MIB
+MAX_OPEN_FILES: Final = 256
+BACKGROUND_JOBS: Final = 2
+KEPT_ENGINE_LOGS: Final = 2
+
+Position = tuple[int, int]
+NOWHERE: Final[Position] = (0, 0)
+
+_META: Final = b"M"
+_LOG: Final = b"L"
+_REMEMBERED: Final = b"R"
+_VERSION: Final = b"V"
+_VERSIONS_END: Final = b"W"
+_POSITION: Final = struct.Struct(">cQQ")
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_entry = msgspec.msgpack.Decoder(Entry).decode
+_decode_version = msgspec.msgpack.Decoder(Version).decode
+_decode_remembered = msgspec.msgpack.Decoder(RememberedWrite).decode
+
+
+class Member(msgspec.Struct, frozen=True):
+    """A node of the cluster; the leader is one too."""
+
+    node_id: str
+    url: str
+
+
+class Config(msgspec.Struct, frozen=True):
+    """Who belongs to the cluster, and how many must acknowledge.
+
+    Attributes:
+        members: All nodes; n is one less.
+        write_quorum: k.
+        floor: f: no acknowledged write is on fewer followers.
+    """
+
+    members: tuple[Member, ...]
+    write_quorum: int
+    floor: int
+
+
+class BaseRecord(msgspec.Struct, frozen=True):
+    """The base that a node holds: what an epoch began with.
+
+    Attributes:
+        epoch: The epoch.
+        leader_id: Who leads it.
+        config: The configuration with which it began, if the node was told.
+        position: The last position of earlier epochs that belongs to it.
+    """
+
+    epoch: int
+    leader_id: str
+    config: Config | None = None
+    position: Position = NOWHERE
+
+
+class Promise(msgspec.Struct, frozen=True):
+    """A node takes nothing of epochs below this one.
+
+    Attributes:
+        epoch: The epoch.
+        leader_id: Who wants to lead it.
+        attempt: Tells two attempts of the same node apart.
+    """
+
+    epoch: int
+    leader_id: str
+    attempt: str = ""
+
+
+class Meta(msgspec.Struct, frozen=True):
+    """What a node knows of itself.
+
+    Attributes:
+        node_id: Its name.
+        role: What it is.
+        incarnation: New whenever it starts without its data.
+        cluster_id: Whose entries it holds; empty before it followed or led anyone.
+        promise: The newest epoch that it heard of and agreed to.
+        base: What it holds of it; None makes it a learner.
+        folded: Everything at or below is in the versions, and the log begins above.
+        stable: Everything at or below was committed when this was written.
+        format: Version of the database's layout.
+    """
+
+    node_id: str
+    role: Role
+    incarnation: str
+    cluster_id: str = ""
+    promise: Promise | None = None
+    base: BaseRecord | None = None
+    folded: Position = NOWHERE
+    stable: Position = NOWHERE
+    format: int = FORMAT
+
+
+_decode_meta = msgspec.msgpack.Decoder(Meta).decode
+
+
+class Storage:
+    """A node's database. All calls are made in one thread, but for ``sync``.
+
+    Attributes:
+        meta: What was written of the node last.
+        notice: What was found and repaired when it was opened; empty if nothing was.
+
+    Every method raises ``StorageError`` if the disk fails; the node must end then, since what the
+    disk holds is not known any more.
+    """
+
+    def __init__(self, database: Rdict, meta: Meta, notice: str = "") -> None:
+        self.meta = meta
+        self.notice = notice
+        self._database = database
+        self._unsynced = WriteOptions()
+
+    # --- reading, at the start ----------------------------------------------------------------
+
+    def entries(self) -> Iterator[Entry]:
+        """Yields the log's entries above the fold, ascending by position."""
+        for _, value in self._scan(_after(self.meta.folded), _next(_LOG)):
+            yield _decode_entry(value)
+
+    def versions(self) -> Iterator[tuple[str, Version]]:
+        """Yields every key that has a value at the fold, with its version."""
+        for key, value in self._scan(_VERSION, _VERSIONS_END):
+            yield key[1:].decode(), _decode_version(value)
+
+    def remembered(self) -> Iterator[RememberedWrite]:
+        """Yields the writes whose idempotency keys outlived their entries, oldest first."""
+        for _, value in self._scan(_REMEMBERED, _next(_REMEMBERED)):
+            yield _decode_remembered(value)
+
+    def _scan(self, first: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        with _failing("read"):
+            iterator = self._database.iter()
+            iterator.seek(first)
+            while iterator.valid() and iterator.key() < end:
+                yield iterator.key(), iterator.value()
+                iterator.next()
+            iterator.status()  # an iterator also ends where a block is damaged
+
+    # --- writing ------------------------------------------------------------------------------
+
+    def append(self, entries: Iterable[tuple[int, int, bytes]]) -> None:
+        """Writes entries, as (epoch, seq, encoded); durable after the next ``sync``."""
+        batch = WriteBatch(raw_mode=True)
+        for epoch, seq, encoded in entries:
+            batch.put(_POSITION.pack(_LOG, epoch, seq), encoded)
+        self._write(batch)
+
+    def sync(self) -> None:
+        """Makes durable all that was written before. Lets other threads run meanwhile."""
+        with _failing("sync"):
+            self._database.flush_wal(sync=True)
+
+    def save(self, meta: Meta) -> None:
+        """Replaces what is known of the node, durably."""
+        batch = WriteBatch(raw_mode=True)
+        self._put_meta(batch, meta)
+        self._write(batch)
+        self.sync()
+
+    def fold(self, upto: Position, stable: Position, max_entries: int) -> Position:
+        """Moves the oldest entries into the versions; durable after the next ``sync``.
+
+        Args:
+            upto: Entries above stay. Everything at or below must be committed, and held.
+            stable: Everything at or below is committed.
+            max_entries: So many at most.
+
+        Returns:
+            The fold's new position: ``upto``, or that of the last entry moved.
+        """
+        batch = WriteBatch(raw_mode=True)
+        moved, reached = 0, upto
+        first = _after(self.meta.folded)
+        for _, value in self._scan(first, _after(upto)):
+            if moved == max_entries:
+                break
+            entry = _decode_entry(value)
+            _fold_entry(batch, entry)
+            moved, reached = moved + 1, (entry.epoch, entry.seq)
+        if moved < max_entries:
+            reached = upto
+        batch.delete_range(first, _after(reached))
+        self._put_meta(batch, msgspec.structs.replace(self.meta, folded=reached, stable=stable))
+        self._write(batch)
+        return reached
+
+    def install(self, versions: Iterable[tuple[str, Version]], dropped: Iterable[str]) -> None:
+        """Takes a part of a snapshot: versions of some keys, and keys that it does not have."""
+        batch = WriteBatch(raw_mode=True)
+        for key, version in versions:
+            _put_version(batch, key, version)
+        for key in dropped:
+            batch.delete(_VERSION + key.encode())
+        self._write(batch)
+
+    def remember(self, writes: Sequence[RememberedWrite]) -> None:
+        """Takes the idempotency keys of a snapshot."""
+        batch = WriteBatch(raw_mode=True)
+        for write in writes:
+            batch.put(_POSITION.pack(_REMEMBERED, write.epoch, write.seq), _encode(write))
+        self._write(batch)
+
+    def finish_snapshot(self, position: Position) -> None:
+        """Lets the log begin above a snapshot; durable after the next ``sync``."""
+        batch = WriteBatch(raw_mode=True)
+        batch.delete_range(_after(self.meta.folded), _after(position))
+        self._put_meta(batch, msgspec.structs.replace(self.meta, folded=position, stable=position))
+        self._write(batch)
+
+    def forget_remembered(self, below: Position) -> None:
+        """Drops the idempotency keys of entries below a position."""
+        batch = WriteBatch(raw_mode=True)
+        batch.delete_range(_REMEMBERED, _POSITION.pack(_REMEMBERED, *below))
+        self._write(batch)
+
+    def close(self) -> None:
+        """Ends the use of the database; what was not synced is written first."""
+        with _failing("close"):
+            self._database.flush_wal(sync=True)
+            self._database.close()
+
+    def _put_meta(self, batch: WriteBatch, meta: Meta) -> None:
+        self.meta = meta
+        batch.put(_META, _encode(meta))
+
+    def _write(self, batch: WriteBatch) -> None:
+        with _failing("write"):
+            self._database.write(batch, self._unsynced)
+
+
+def _fold_entry(batch: WriteBatch, entry: Entry) -> None:
+    """Adds to a batch what an entry leaves behind."""
+    match entry.operation:
+        case Operation.PUT | Operation.DELETE:
+            _put_version(batch, entry.key, Version(entry.value, entry.epoch, entry.seq))
+        case Operation.BATCH:
+            for change in entry.changes:
+                _put_version(batch, change.key, Version(change.value, entry.epoch, entry.seq))
+    if entry.idempotency_key is not None:
+        write = RememberedWrite(
+            entry.idempotency_key,
+            fingerprint_of(entry.operation, entry.key, entry.value, entry.changes),
+            entry.epoch,
+            entry.seq,
+        )
+        batch.put(_POSITION.pack(_REMEMBERED, entry.epoch, entry.seq), _encode(write))
+
+
+def _put_version(batch: WriteBatch, key: str, version: Version) -> None:
+    if version.value is None:
+        batch.delete(_VERSION + key.encode())
+    else:
+        batch.put(_VERSION + key.encode(), _encode(version))
+
+
+def _after(position: Position) -> bytes:
+    """Returns the key of the first entry that may come after a position."""
+    return _POSITION.pack(_LOG, position[0], position[1] + 1)
+
+
+def _next(prefix: bytes) -> bytes:
+    return bytes([prefix[0] + 1])
+
+
+@contextlib.contextmanager
+def _failing(what: str) -> Iterator[None]:
+    """Turns the engine's exceptions, and records that cannot be read, into ours."""
+    try:
+        yield
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise StorageError(f"a record on disk cannot be read: {error}") from error
+    except StorageError:
+        raise
+    except Exception as error:  # the engine raises plain Exception
+        raise StorageError(f"the disk failed to {what}: {error}") from error
+
+
+# --- opening -----------------------------------------------------------------------------------
+
+
+def open_storage(data_dir: Path, node_id: str, role: Role) -> Storage:
+    """Opens a node's database, or makes it.
+
+    Args:
+        data_dir: Made if it is missing.
+        node_id: The node's name; the database of another node is refused.
+        role: What a new node is; one that was there before keeps its role.
+
+    Raises:
+        StorageError: It is used by another process, damaged, of another format, or another node's;
+            the message says which, and what to do.
+    """
+    folder = data_dir / FOLDER
+    try:
+        if not folder.exists():
+            _create(data_dir, Meta(node_id, role, incarnation=secrets.token_hex(8)))
+        storage = _open(folder)
+    except OSError as error:
+        raise StorageError(f"DATA_DIR={data_dir} cannot be used: {error}.") from error
+    if storage.meta.node_id != node_id:
+        owner = storage.meta.node_id
+        storage.close()
+        raise StorageError(
+            f"DATA_DIR={data_dir} holds the data of node {owner!r}; start it with NODE_ID={owner}, "
+            "or choose another DATA_DIR."
+        )
+    return storage
+
+
+def _create(data_dir: Path, meta: Meta) -> None:
+    """Makes a database beside its place and moves it there: a half-made one is never opened."""
+    data_dir.mkdir(parents=True, exist_ok=True)
+    unfinished = data_dir / f"{FOLDER}.new"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    with _failing("write"):
+        database = Rdict(str(unfinished), _options(DBRecoveryMode.absolute_consistency(), new=True))
+    storage = Storage(database, meta)
+    storage.save(meta)
+    storage.close()
+    unfinished.rename(data_dir / FOLDER)
+    _sync_folder(data_dir)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes a rename durable where folders can be synced (not on Windows)."""
+    with contextlib.suppress(PermissionError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _open(folder: Path) -> Storage:
+    """Opens an existing database; a torn end of its log is cut, other damage is refused."""
+    notice = ""
+    try:
+        database = Rdict(str(folder), _options(DBRecoveryMode.absolute_consistency()))
+    except Exception as error:  # noqa: BLE001  the engine raises plain Exception
+        notice = _torn_end(folder, error)
+        database = _open_torn(folder)
+    with _failing("read"):
+        record = database.get(_META)
+        meta = _decode_meta(record) if record is not None else None
+    if meta is None or meta.format != FORMAT:
+        found = "no record of a node" if meta is None else f"format {meta.format}"
+        database.close()
+        raise StorageError(
+            f"{folder} has {found}, this version reads format {FORMAT}; use the version that wrote "
+            "it, or start without it."
+        )
+    return Storage(database, meta, notice)
+
+
+def _torn_end(folder: Path, error: Exception) -> str:
+    """Returns what to tell of an unfinished last write.
+
+    Raises:
+        StorageError: It is something else.
+    """
+    if "lock" in str(error).lower():
+        raise StorageError(
+            f"{folder} is used by another process; end it, or choose another DATA_DIR."
+        ) from error
+    torn = wal.torn_bytes(folder) if "Corruption" in str(error) else None
+    if torn is None:
+        raise StorageError(
+            f"{folder} is damaged ({error}); nothing was changed. Bring back its files, or move it "
+            "away: a follower then gets its data from the leader."
+        ) from error
+    return f"{folder}: cut off {torn} bytes of a write that was never finished"
+
+
+def _open_torn(folder: Path) -> Rdict:
+    with _failing("recover"):
+        return Rdict(str(folder), _options(DBRecoveryMode.tolerate_corrupted_tail_records()))
+
+
+def _options(recovery: DBRecoveryMode, *, new: bool = False) -> Options:
+    """How the engine is set: small buffers, since reads are answered from memory."""
+    tables = BlockBasedOptions()
+    tables.set_block_cache(Cache(BLOCK_CACHE_BYTES))
+    options = Options(raw_mode=True)
+    options.create_if_missing(new)
+    options.set_wal_recovery_mode(recovery)
+    options.set_block_based_table_factory(tables)
+    options.set_write_buffer_size(WRITE_BUFFER_BYTES)
+    options.set_max_total_wal_size(MAX_WAL_BYTES)
+    options.set_max_open_files(MAX_OPEN_FILES)
+    options.set_max_background_jobs(BACKGROUND_JOBS)
+    options.set_keep_log_file_num(KEPT_ENGINE_LOGS)
+    options.set_max_log_file_size(MIB)
+    options.set_stats_dump_period_sec(0)
+    options.set_stats_persist_period_sec(0)
+    return options
