@@ -2,15 +2,18 @@
 
 import asyncio
 import math
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import httpx
 import msgspec
 from fastapi import APIRouter, Depends, Request
+from pydantic import ValidationError
 
 from kv_app.api.access import check_token
 from kv_app.api.answers import document_errors
+from kv_app.api.ops import BucketNumber
 from kv_app.delays import MAX_DELAY_LIMIT_MS
 from kv_app.errors import MalformedError, NotLeaderError, TooLargeError, UnauthorizedError
 from kv_app.leader import Leader
@@ -18,6 +21,8 @@ from kv_app.messages import (
     UNREADABLE,
     DelaysAnswer,
     DelaysRequest,
+    DigestAnswer,
+    ErrorBody,
     LinksAnswer,
     QuorumAnswer,
     QuorumRequest,
@@ -25,9 +30,10 @@ from kv_app.messages import (
 )
 from kv_app.node import Node
 
-FOLLOWER_DUMP_TIMEOUT_S = 5.0
+FOLLOWER_ANSWER_TIMEOUT_S = 5.0
 
-_decode_dump: Final = msgspec.json.Decoder(dict[str, str]).decode
+_Data = TypeVar("_Data")
+_decode_dump: Final[Callable[[bytes], dict[str, Any]]] = msgspec.json.Decoder(dict[str, str]).decode
 _ERRORS = document_errors(MalformedError, UnauthorizedError, NotLeaderError)
 _BODY_ERRORS = document_errors(TooLargeError)
 
@@ -76,7 +82,7 @@ def router(node: Node) -> APIRouter:
     async def replica_status() -> ReplicaStatusAnswer:
         """Returns the data and the position of every replica; a dead one only as an error."""
         leader = node.require_leader()
-        dumps = await _dump_all([link.url for link in leader.links], node.settings.cluster_token)
+        dumps = await _ask_all(node, "/dump", _decode_dump)
         positions = _links(leader)
         return ReplicaStatusAnswer(
             epoch=positions.epoch,
@@ -86,6 +92,16 @@ def router(node: Node) -> APIRouter:
             followers=dumps,
             positions=positions.links,
         )
+
+    @routes.get(
+        "/digests",
+        response_model=dict[str, DigestAnswer | ErrorBody],
+        response_model_exclude_unset=True,
+    )
+    async def digests(bucket: BucketNumber = None) -> Mapping[str, DigestAnswer | dict[str, Any]]:
+        """Returns every follower's digest, for who cannot reach them; a dead one as an error."""
+        path = "/digest" if bucket is None else f"/digest?bucket={bucket}"
+        return await _ask_all(node, path, DigestAnswer.model_validate_json)
 
     return routes
 
@@ -120,24 +136,33 @@ def _check_delays(request: DelaysRequest) -> None:
         )
 
 
-async def _dump_all(urls: list[str], token: str | None) -> dict[str, dict[str, Any]]:
+async def _ask_all(
+    node: Node, path: str, decode: Callable[[bytes], _Data]
+) -> dict[str, _Data | dict[str, Any]]:
+    """Asks all followers at once; one that does not answer in time has an error instead."""
+    token = node.settings.cluster_token
     headers = {"Authorization": f"Bearer {token}"} if token else {}
+    urls = [link.url for link in node.require_leader().links]
     async with httpx.AsyncClient(
-        headers=headers, timeout=FOLLOWER_DUMP_TIMEOUT_S, trust_env=False
+        headers=headers, timeout=FOLLOWER_ANSWER_TIMEOUT_S, trust_env=False
     ) as client:
-        dumps = await asyncio.gather(*(_dump(client, url) for url in urls))
-    return dict(zip(urls, dumps, strict=True))
+        answers = await asyncio.gather(*(_ask(client, url, path, decode) for url in urls))
+    return dict(zip(urls, answers, strict=True))
 
 
-async def _dump(client: httpx.AsyncClient, url: str) -> dict[str, Any]:
+async def _ask(
+    client: httpx.AsyncClient, url: str, path: str, decode: Callable[[bytes], _Data]
+) -> _Data | dict[str, Any]:
     try:
-        async with asyncio.timeout(FOLLOWER_DUMP_TIMEOUT_S):
-            response = await client.get(f"{url}/dump")
+        async with asyncio.timeout(FOLLOWER_ANSWER_TIMEOUT_S):
+            response = await client.get(url + path)
         if response.status_code == HTTPStatus.OK:
-            return _decode_dump(response.content)
+            return decode(response.content)
         why = f"answered {response.status_code} instead of its data"
     except (httpx.HTTPError, TimeoutError) as error:
         why = f"did not answer: {str(error) or type(error).__name__}"
     except UNREADABLE as error:
         why = f"answered what is no data of a follower: {error}"
+    except ValidationError as error:
+        why = f"answered what is no digest: {error.errors()[0]['msg']}"
     return {"error": {"code": "unreachable", "message": f"{url} {why}.", "definite": True}}

@@ -77,12 +77,13 @@ def _as_store_error(request: Request, error: Exception) -> StoreError:
     if isinstance(error, HTTPException):
         return _as_known_status(error, request.method, request.url.path)
     if isinstance(error, RequestValidationError):
-        if request.headers.get("content-type", "").split(";")[0] != "application/json":
+        first = error.errors()[0]
+        is_json = request.headers.get("content-type", "").split(";")[0] == "application/json"
+        if first["loc"][0] == "body" and not is_json:
             # A browser lets any page send a form here, so only what says that it is JSON is taken.
             return MalformedError(
                 "Send the body with Content-Type: application/json; curl does so with --json."
             )
-        first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         return MalformedError(f"{place}: {first['msg']}.")
     message = f"{request.method} {request.url.path} met a bug of the node; see its log."

@@ -29,12 +29,14 @@ BY_CODE = {error.code: error for error in all_store_errors()}
 CALLS = {
     "/kv/{key}": {"get", "put", "delete"},
     "/dump": {"get"},
+    "/digest": {"get"},
     "/health": {"get"},
     "/ready": {"get"},
     "/admin/quorum": {"get", "post"},
     "/admin/delays": {"get", "post"},
     "/admin/links": {"get"},
     "/admin/replica-status": {"get"},
+    "/admin/digests": {"get"},
 }
 
 
@@ -600,9 +602,30 @@ async def open_channel(app: FastAPI, token: str | None = None) -> AsyncIterator[
     await task
 
 
+@pytest.mark.parametrize("bucket", ["-1", "256", "x", ""])
+def test_digest_of_a_bucket_that_is_none_is_malformed(bucket: str) -> None:
+    """The error names the parameter."""
+
+    async def check(client: httpx.AsyncClient) -> None:
+        for path in ("/digest", "/admin/digests"):
+            answer = await client.get(path, params={"bucket": bucket})
+            assert "query.bucket" in error_of(answer, "malformed")["message"]
+
+    serve(check)
+
+
 # --- the token --------------------------------------------------------------------------------
 
-PROTECTED = ["/dump", "/admin/quorum", "/admin/delays", "/admin/links", "/admin/replica-status"]
+PROTECTED = [
+    "/dump",
+    "/digest",
+    "/digest?bucket=7",
+    "/admin/quorum",
+    "/admin/delays",
+    "/admin/links",
+    "/admin/replica-status",
+    "/admin/digests",
+]
 
 
 @pytest.mark.parametrize("path", PROTECTED)
@@ -740,6 +763,7 @@ ADMIN_CODES = {"400": {"malformed"}, "401": {"unauthorized"}, "403": {"not_leade
             {"400": {"malformed"}, "404": {"not_found"}, "413": {"too_large"}},
         ),
         ("/dump", "get", {"401": {"unauthorized"}}),
+        ("/digest", "get", {"400": {"malformed"}, "401": {"unauthorized"}}),
         ("/health", "get", {}),
         ("/ready", "get", {"503": {"not_ready"}}),
         ("/admin/quorum", "get", ADMIN_CODES),
@@ -748,6 +772,7 @@ ADMIN_CODES = {"400": {"malformed"}, "401": {"unauthorized"}, "403": {"not_leade
         ("/admin/delays", "post", ADMIN_CODES | {"413": {"too_large"}}),
         ("/admin/links", "get", ADMIN_CODES),
         ("/admin/replica-status", "get", ADMIN_CODES),
+        ("/admin/digests", "get", ADMIN_CODES),
     ],
 )
 def test_document_names_each_calls_errors_with_their_status(
