@@ -1,4 +1,4 @@
-"""``nox -s bench``: the store's speed, next to a bare server and to a naive store.
+"""``nox -s bench``: the store's speed, next to yardsticks, to etcd and to Redis.
 
 Absolute rates are those of one machine on one day: what travels is the ratios, of medians over
 rounds in which the candidates take turns.
@@ -7,137 +7,95 @@ rounds in which the candidates take turns.
 from __future__ import annotations
 
 import argparse
-import statistics
-import tempfile
-import time
-from pathlib import Path
-from typing import TYPE_CHECKING
+import signal
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from rich.console import Console
-from rich.table import Table
 
-from orchestration.clusters.local import LocalCluster, LocalSettings
-from orchestration.control import Control
-from orchestration.parity import check_parity
+from orchestration.clusters.processes import no_child_left
 from tests.bench.delays import measure_delays
-from tests.bench.servers import bare_server, naive_store
-from tests.bench.wrk import WrkResult, require_wrk, run_wrk
+from tests.bench.durability import measure_durability
+from tests.bench.etcd import measure_etcd
+from tests.bench.part import Bench, describe_machine, disk_folder, require
+from tests.bench.reads import measure_reads
+from tests.bench.redis import measure_redis
+from tests.bench.speed import measure_speed, measure_start
+from tests.bench.storage import measure_storage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import FrameType
 
-FOLLOWERS, WRITE_QUORUM = 5, 3
-CONNECTIONS = 64
+LEAST_ROUNDS = 3
 
-console = Console(width=100)
+
+class Part(NamedTuple):
+    """One part of the bench, and the programs that it starts."""
+
+    measure: Callable[[Bench], None]
+    programs: tuple[str, ...] = ()
+
+
+PARTS = {
+    "start": Part(measure_start),
+    "speed": Part(measure_speed, ("wrk",)),
+    "durability": Part(measure_durability, ("strace",)),
+    "etcd": Part(measure_etcd, ("etcd", "wrk")),
+    "redis": Part(measure_redis, ("redis-server", "wrk")),
+    "reads": Part(measure_reads, ("wrk",)),
+    "storage": Part(measure_storage),
+    "delays": Part(measure_delays),
+}
 
 
 def main() -> None:
-    """Runs all parts and prints a table each."""
+    """Runs the chosen parts one after the other; each prints its tables."""
+    options = parse_options()
+    parts = [PARTS[name] for name in options.parts]
+    require({program: None for part in parts for program in part.programs})
+    signal.signal(signal.SIGTERM, _stop_like_ctrl_c)
+    console = Console(width=100)
+    with disk_folder() as folder, no_child_left():
+        bench = Bench(console, folder, options.rounds, options.seconds)
+        console.print(describe_machine(folder))
+        console.print(f"Medians of {bench.rounds} turns of {bench.seconds} s each.")
+        for name, part in zip(options.parts, parts, strict=True):
+            console.rule(name)
+            part.measure(bench)
+
+
+def parse_options() -> argparse.Namespace:
+    """What the command line asks for."""
     parser = argparse.ArgumentParser(prog="nox -s bench --", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5, help="turns of each candidate")
+    parser.add_argument("--rounds", type=_rounds, default=5, help="turns of each candidate")
     parser.add_argument("--seconds", type=int, default=4, help="length of a turn")
-    parser.add_argument("--parts", default="start,speed,delays", help="which parts to run")
-    options = parser.parse_args()
-    parts = options.parts.split(",")
-    if "start" in parts:
-        measure_start(options.rounds)
-    if "speed" in parts:
-        require_wrk()
-        measure_speed(options.rounds, options.seconds)
-    if "delays" in parts:
-        measure_delays(console)
-
-
-def measure_start(rounds: int) -> None:
-    """How long six nodes take to come up, and to go."""
-    up_s, down_s = [], []
-    for _ in range(rounds):
-        with tempfile.TemporaryDirectory() as folder, Control() as control:
-            cluster = LocalCluster(LocalSettings(followers=FOLLOWERS), Path(folder), control)
-            try:
-                up_s.append(timed_s(cluster.start))
-            finally:
-                down_s.append(timed_s(cluster.stop))
-    console.print(
-        f"Six nodes: up in {statistics.median(up_s):.2f} s (worst {max(up_s):.2f}), "
-        f"down in {statistics.median(down_s):.2f} s (worst {max(down_s):.2f}), {rounds} rounds."
+    parser.add_argument(
+        "--parts",
+        type=_part_names,
+        default=list(PARTS),
+        help=f"which to run, with commas between: {', '.join(PARTS)}",
     )
+    return parser.parse_args()
 
 
-def timed_s(action: Callable[[], object]) -> float:
-    """How many seconds an action takes."""
-    start_s = time.monotonic()
-    action()
-    return time.monotonic() - start_s
-
-
-def measure_speed(rounds: int, seconds: int) -> None:
-    """Writes per second and the latency of one client, of all candidates in turn."""
-    with tempfile.TemporaryDirectory() as folder, Control() as control:
-        settings = LocalSettings(followers=FOLLOWERS, write_quorum=WRITE_QUORUM)
-        cluster = LocalCluster(settings, Path(folder), control)
-        try:
-            cluster.start()
-            with bare_server() as bare, naive_store(FOLLOWERS, WRITE_QUORUM) as naive:
-                urls = {"bare PUT": bare, "quorumeter": cluster.leader_url, "naive store": naive}
-                many = take_turns(urls, CONNECTIONS, rounds, seconds)
-                one = take_turns(urls, 1, rounds, seconds)
-            print_speed(many, one)
-            check_replicas(cluster, control, [*many["quorumeter"], *one["quorumeter"]])
-        finally:
-            cluster.stop()
-
-
-def take_turns(
-    urls: dict[str, str], connections: int, rounds: int, seconds: int
-) -> dict[str, list[WrkResult]]:
-    """Runs wrk against each URL in turn, some rounds long."""
-    results: dict[str, list[WrkResult]] = {name: [] for name in urls}
-    for _ in range(rounds):
-        for name, url in urls.items():
-            results[name].append(run_wrk(url, connections=connections, duration_s=seconds))
-    return results
-
-
-def print_speed(many: dict[str, list[WrkResult]], one: dict[str, list[WrkResult]]) -> None:
-    """Prints medians, and the ratios to the bare server and to the naive store."""
-    rate = {name: statistics.median(r.rate_per_s for r in runs) for name, runs in many.items()}
-    p50_ms = {name: statistics.median(r.p50_ms for r in runs) for name, runs in one.items()}
-    table = Table(title=f"PUT, {FOLLOWERS} followers, k={WRITE_QUORUM}, no delay, in memory")
-    columns = ("", f"writes/s, {CONNECTIONS} conns", "min to max", "failed", "p50 ms, 1 conn")
-    for column in columns:
-        table.add_column(column, justify="right" if column else "left")
-    for name, runs in many.items():
-        rates = [run.rate_per_s for run in runs]
-        failed = sum(run.failed for run in [*runs, *one[name]])
-        table.add_row(
-            name,
-            f"{rate[name]:,.0f}",
-            f"{min(rates):,.0f} to {max(rates):,.0f}",
-            str(failed),
-            f"{p50_ms[name]:.3f}",
+def _part_names(text: str) -> list[str]:
+    names = text.split(",")
+    if unknown := [name for name in names if name not in PARTS]:
+        raise argparse.ArgumentTypeError(
+            f"no part {', '.join(unknown)}; there are {', '.join(PARTS)}"
         )
-    console.print(table)
-    # The naive store may break down under many clients: it is held to the better of its two rates.
-    naive = max(rate["naive store"], statistics.median(r.rate_per_s for r in one["naive store"]))
-    console.print(
-        f"quorumeter: {rate['quorumeter'] / rate['bare PUT']:.2f} of the bare PUT's rate, "
-        f"{rate['quorumeter'] / naive:.0f} times the naive store's best of {naive:.0f}/s; "
-        f"p50 is {p50_ms['quorumeter'] / p50_ms['bare PUT']:.1f} times the bare PUT's."
-    )
+    return names
 
 
-def check_replicas(cluster: LocalCluster, control: Control, runs: list[WrkResult]) -> None:
-    """Every write that wrk counted must be in the log, and all replicas must be equal."""
-    counted = sum(run.answered - run.failed for run in runs)
-    parity = check_parity(control, cluster.leader_url, cluster.follower_urls)
-    appended = control.positions(cluster.leader_url).last_seq
-    console.print(
-        f"Counted {counted:,} writes, the log holds {appended:,}; replicas: {parity.status}."
-    )
-    if appended < counted or parity.status != "match":
-        raise SystemExit("A write that was counted is not on all replicas.")
+def _rounds(text: str) -> int:
+    rounds = int(text)
+    if rounds < LEAST_ROUNDS:
+        raise argparse.ArgumentTypeError(f"a median wants {LEAST_ROUNDS} rounds at least")
+    return rounds
+
+
+def _stop_like_ctrl_c(_signal: int, _frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The mean response time under injected delays, next to the order statistic that they follow."""
+"""Part ``delays``: the mean response time under injected delays, next to what theory expects."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from tests.bench.part import Bench
 
 FOLLOWERS = 5
 RATE_PER_S = 100
@@ -23,7 +23,7 @@ TOLERANCE_MS = 2.0
 SIGMAS = 3.0
 
 
-def measure_delays(console: Console) -> None:
+def measure_delays(bench: Bench) -> None:
     """Sweeps k from 1 to n at two ranges of delays, and holds each mean against theory."""
     for low, high in RANGES_MS:
         table = Table(title=f"Open loop at {RATE_PER_S}/s, delays {low}:{high} ms")
@@ -42,10 +42,10 @@ def measure_delays(console: Console) -> None:
                 f"{mean - theory:+.2f}{'' if is_inside else ' (!)'}",
                 f"{error:.2f}",
             )
-        console.print(table)
+        bench.console.print(table)
 
 
-def sweep(low: int, high: int) -> list[dict[str, object]]:
+def sweep(low: int, high: int) -> list[dict[str, Any]]:
     """The cells of one sweep, run as a user runs it."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "orchestration", "sweep", "--json", "--quiet"]
@@ -53,7 +53,7 @@ def sweep(low: int, high: int) -> list[dict[str, object]]:
         command += ["--rate", str(RATE_PER_S), "--duration", str(DURATION_S)]
         command += ["--delay", f"{low}:{high}", "--out", str(Path(folder))]
         output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    cells: list[dict[str, object]] = json.loads(output)["cells"]
+    cells: list[dict[str, Any]] = json.loads(output)["cells"]
     return cells
 
 

@@ -1,69 +1,89 @@
-"""The two yardsticks as processes: a bare server, and a naive replicated store."""
+"""Servers as processes of this machine: the yardsticks, and whatever else listens on a port."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import socket
-import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestration.clusters.local import free_ports
+from orchestration.clusters import processes
+from orchestration.clusters.local import HOST, free_ports
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
-HOST = "127.0.0.1"
 START_TIMEOUT_S = 20.0
+POLL_S = 0.05
 ROOT = Path(__file__).parents[2]
 
 
 @contextlib.contextmanager
-def uvicorn(app: str, port: int, **environment: str) -> Iterator[str]:
-    """Serves an application for as long as the block lasts; gives its URL."""
-    options = ["--port", str(port), "--log-level", "warning", "--no-access-log"]
-    # The naive store logs what it loses under load; wrk counts it.
-    process = subprocess.Popen(
-        [sys.executable, "-m", "uvicorn", app, *options],
-        env={**os.environ, **environment},
-        cwd=ROOT,
-        stderr=subprocess.DEVNULL,
-    )
+def serve(command: Sequence[str], port: int, log_path: Path, **environment: str) -> Iterator[int]:
+    """Runs a server for as long as the block lasts, from when it listens; gives its pid.
+
+    Raises:
+        SystemExit: It ended or did not listen; the message has its last lines.
+    """
+    child = processes.spawn(command, {**os.environ, **environment}, log_path)
+    started = processes.mark(child.pid)
     try:
-        _wait_listening(process, port)
-        yield f"http://{HOST}:{port}"
+        wait_until(
+            lambda: child.poll() is not None or _is_listening(port),
+            lambda: f"{command[0]} did not listen on {port}:\n{processes.tail(log_path)}",
+        )
+        if child.poll() is not None:
+            lines = processes.tail(log_path)
+            raise SystemExit(f"{command[0]} ended with {child.returncode}:\n{lines}")
+        yield child.pid
     finally:
-        process.terminate()
-        process.wait(timeout=20)
+        processes.stop([started])
+        child.poll()  # collects the exit status
+
+
+def wait_until(is_done: Callable[[], bool], complaint: Callable[[], str]) -> None:
+    """Returns once something is true.
+
+    Raises:
+        SystemExit: It took longer than ``START_TIMEOUT_S``; with the complaint.
+    """
+    deadline_s = time.monotonic() + START_TIMEOUT_S
+    while not is_done():
+        if time.monotonic() > deadline_s:
+            raise SystemExit(f"After {START_TIMEOUT_S:g} s: {complaint()}")
+        time.sleep(POLL_S)
 
 
 @contextlib.contextmanager
-def bare_server() -> Iterator[str]:
-    """A PUT that does nothing."""
-    with uvicorn("tests.bench.bare_app:app", free_ports(1)[0]) as url:
+def bare_server(folder: Path) -> Iterator[str]:
+    """A PUT that does nothing; gives its URL."""
+    with _uvicorn("tests.bench.bare_app:app", free_ports(1)[0], folder) as url:
         yield url
 
 
 @contextlib.contextmanager
-def naive_store(followers: int, write_quorum: int) -> Iterator[str]:
-    """A leader that POSTs each write to each follower."""
+def naive_store(folder: Path, followers: int, write_quorum: int) -> Iterator[str]:
+    """A leader that POSTs each write to each follower; gives its URL."""
     app = "tests.bench.naive_store:app"
     leader_port, *ports = free_ports(followers + 1)
     with contextlib.ExitStack() as stack:
-        urls = [stack.enter_context(uvicorn(app, port)) for port in ports]
+        urls = [stack.enter_context(_uvicorn(app, port, folder)) for port in ports]
         settings = {"FOLLOWERS": ",".join(urls), "QUORUM": str(write_quorum)}
-        yield stack.enter_context(uvicorn(app, leader_port, **settings))
+        yield stack.enter_context(_uvicorn(app, leader_port, folder, **settings))
 
 
-def _wait_listening(process: subprocess.Popen[bytes], port: int) -> None:
-    deadline_s = time.monotonic() + START_TIMEOUT_S
-    while time.monotonic() < deadline_s:
-        if process.poll() is not None:
-            raise SystemExit(f"uvicorn ended with {process.returncode}; see above.")
-        with contextlib.suppress(OSError), socket.create_connection((HOST, port), timeout=1):
-            return
-        time.sleep(0.05)
-    raise SystemExit(f"uvicorn did not listen on {port} within {START_TIMEOUT_S:g} s.")
+@contextlib.contextmanager
+def _uvicorn(app: str, port: int, folder: Path, **environment: str) -> Iterator[str]:
+    options = ["--port", str(port), "--log-level", "warning", "--no-access-log"]
+    command = [sys.executable, "-m", "uvicorn", "--app-dir", str(ROOT), app, *options]
+    with serve(command, port, folder / f"uvicorn-{port}.log", **environment):
+        yield f"http://{HOST}:{port}"
+
+
+def _is_listening(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection((HOST, port), timeout=1):
+        return True
+    return False
