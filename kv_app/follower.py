@@ -104,10 +104,10 @@ class Follower:
             if self._session is session:
                 self._session = None
 
-    def stop(self) -> None:
+    async def stop(self) -> None:
         """Makes durable what was taken last."""
         if self._commits is not None:
-            self._commits.commit()
+            await self._commits.close()
 
     # --- following ----------------------------------------------------------------------------
 

@@ -1,22 +1,29 @@
 """Makes entries durable, many with one sync.
 
-Whatever is added while one sync runs, or in one turn of the event loop, shares the next one.
+Whatever is added in one turn of the event loop, or while a sync runs, shares the next one. A small
+commit is synced in the loop itself: a hop to a thread and back costs as much as the sync. A large
+one, or any on a disk that was slow last, is synced in a thread, so that the loop goes on meanwhile.
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final
 
 from kv_app.errors import StorageError
 from kv_app.log import IdempotencyIndex
 from kv_app.storage import NOWHERE, Position, Storage
 
-# Folding begins when so many entries may be folded, and then goes along with the commits, faster
-# than entries come in.
+# A commit of so few entries is synced in the loop, unless the last sync took longer than this.
+INLINE_ENTRIES: Final = 8
+INLINE_SYNC_NS: Final = 1_000_000
+# Folding begins when so many entries may be folded, and then goes along with the commits, twice as
+# fast as entries come in.
 FOLD_EVERY: Final = 4096
-MIN_FOLD: Final = 64
 
 EncodedEntry = tuple[int, int, bytes]
+Done = Callable[[], None]
 
 
 class GroupCommit:
@@ -40,42 +47,78 @@ class GroupCommit:
             on_failure: Called when the disk fails; must end the process.
         """
         self.storage = storage
-        self._idempotency = idempotency
         self.fold_to: Position = NOWHERE
+        self._idempotency = idempotency
         self._on_failure = on_failure
         self._loop = asyncio.get_running_loop()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="sync")
+        self._syncing: Future[int] | None = None
+        self._sync_ns = 0
         self._entries: list[EncodedEntry] = []
-        self._waiting: list[Callable[[], None]] = []
+        self._waiting: list[Done] = []
         self._is_due = False
 
-    def add(self, entries: Sequence[EncodedEntry], done: Callable[[], None]) -> None:
+    def add(self, entries: Sequence[EncodedEntry], done: Done) -> None:
         """Takes entries, and calls ``done`` when they and all before them are durable."""
         self._entries += entries
         self._waiting.append(done)
-        if not self._is_due:
+        if not self._is_due and self._syncing is None:
             self._is_due = True
             self._loop.call_soon(self.commit)
 
     def commit(self) -> None:
-        """Commits what was added, now."""
+        """Begins to commit what was added, now; while a sync runs, the next follows it at once."""
         self._is_due = False
-        if not self._waiting:
+        if not self._waiting or self._syncing is not None:
             return
         entries, self._entries = self._entries, []
         waiting, self._waiting = self._waiting, []
         try:
             self.storage.append(entries)
-            self.storage.sync()
-            for done in waiting:
-                done()
-            self._fold(len(entries))
+            if len(entries) <= INLINE_ENTRIES and self._sync_ns <= INLINE_SYNC_NS:
+                self._finish(self._sync(), waiting, len(entries))
+            else:
+                self._sync_in_thread(waiting, len(entries))
         except StorageError as error:
             self._on_failure(error)
+
+    async def close(self) -> None:
+        """Commits all that was added, and ends."""
+        while self._waiting or self._syncing is not None:
+            self.commit()
+            if self._syncing is not None:
+                await asyncio.wait([asyncio.wrap_future(self._syncing)])
+                await asyncio.sleep(0)  # the loop has been told as well, and goes first
+        self._thread.shutdown()
+
+    def _sync(self) -> int:
+        """Syncs; returns how many ns that took."""
+        began_ns = time.monotonic_ns()
+        self.storage.sync()
+        return time.monotonic_ns() - began_ns
+
+    def _sync_in_thread(self, waiting: list[Done], count: int) -> None:
+        def finish() -> None:
+            self._syncing = None
+            try:
+                self._finish(syncing.result(), waiting, count)
+            except StorageError as error:
+                self._on_failure(error)
+            self.commit()
+
+        syncing = self._syncing = self._thread.submit(self._sync)
+        syncing.add_done_callback(lambda _: self._loop.call_soon_threadsafe(finish))
+
+    def _finish(self, sync_ns: int, waiting: list[Done], count: int) -> None:
+        self._sync_ns = sync_ns
+        for done in waiting:
+            done()
+        self._fold(count)
 
     def _fold(self, committed: int) -> None:
         """Moves some old entries into the versions, if there are many."""
         folded = self.storage.meta.folded
         if self.fold_to[1] - folded[1] >= FOLD_EVERY:
-            self.storage.fold(self.fold_to, self.fold_to, max(MIN_FOLD, 2 * committed))
+            self.storage.fold(self.fold_to, self.fold_to, 2 * committed)
             if self._idempotency.is_full:
                 self.storage.forget_remembered(self._idempotency.oldest())

@@ -187,7 +187,7 @@ class Leader:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._commits is not None:
-            self._commits.commit()
+            await self._commits.close()
         self._waits.close()
 
     def end_waits(self) -> None:

@@ -88,7 +88,7 @@ class Node:
         if self.leader is not None:
             await self.leader.stop()
         if self.follower is not None:
-            self.follower.stop()
+            await self.follower.stop()
         if self.storage is not None:
             self.storage.close()
             self.storage = None

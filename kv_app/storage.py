@@ -41,6 +41,8 @@ BLOCK_CACHE_BYTES: Final = 8 * MIB
 MAX_OPEN_FILES: Final = 256
 BACKGROUND_JOBS: Final = 2
 KEPT_ENGINE_LOGS: Final = 2
+# A fold costs some writes of its own, so it moves at least so many operations.
+MIN_FOLD: Final = 64
 
 Position = tuple[int, int]
 NOWHERE: Final[Position] = (0, 0)
@@ -202,28 +204,27 @@ class Storage:
         self._write(batch)
         self.sync()
 
-    def fold(self, upto: Position, stable: Position, max_entries: int) -> Position:
+    def fold(self, upto: Position, stable: Position, entries: int) -> Position:
         """Moves the oldest entries into the versions; durable after the next ``sync``.
 
         Args:
             upto: Entries above stay. Everything at or below must be committed, and held.
             stable: Everything at or below is committed.
-            max_entries: So many at most.
+            entries: Moves so many, or more if they are small.
 
         Returns:
             The fold's new position: ``upto``, or that of the last entry moved.
         """
         batch = WriteBatch(raw_mode=True)
-        moved, reached = 0, upto
+        operations, reached = 0, upto
         first = _after(self.meta.folded)
-        for _, value in self._scan(first, _after(upto)):
-            if moved == max_entries:
-                break
+        for moved, (_, value) in enumerate(self._scan(first, _after(upto)), 1):
             entry = _decode_entry(value)
             _fold_entry(batch, entry)
-            moved, reached = moved + 1, (entry.epoch, entry.seq)
-        if moved < max_entries:
-            reached = upto
+            operations += max(1, len(entry.changes))
+            if moved >= entries and operations >= MIN_FOLD:
+                reached = (entry.epoch, entry.seq)
+                break
         batch.delete_range(first, _after(reached))
         self._put_meta(batch, msgspec.structs.replace(self.meta, folded=reached, stable=stable))
         self._write(batch)
