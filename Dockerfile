@@ -20,6 +20,9 @@ COPY orchestration/__init__.py orchestration/__main__.py orchestration/
 COPY kv_app kv_app
 RUN pip install --no-deps .
 
+# Where to put a volume: set DATA_DIR=/data to keep the node's data there.
+RUN install -d -o 10001 /data
+
 USER 10001
 WORKDIR /
 ENV HOST=0.0.0.0 PORT=8000
