@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn
 from rich.console import Console
 
 from orchestration.clusters.processes import no_child_left
+from tests.bench.damage import measure_damage
 from tests.bench.delays import measure_delays
 from tests.bench.durability import measure_durability
 from tests.bench.etcd import measure_etcd
@@ -44,6 +45,7 @@ PARTS = {
     "redis": Part(measure_redis, ("redis-server", "wrk")),
     "reads": Part(measure_reads, ("wrk",)),
     "storage": Part(measure_storage),
+    "damage": Part(measure_damage),
     "delays": Part(measure_delays),
 }
 

@@ -6,17 +6,18 @@ import importlib.util
 import os
 import sqlite3
 import struct
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
-from rocksdict import Options, Rdict, WriteBatch, WriteOptions
+from rocksdict import DBRecoveryMode, Options, Rdict, WriteBatch, WriteOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
 ENTRY_BYTES = 120
 LMDB_MAP_BYTES = 1 << 30
-_ENTRY = os.urandom(ENTRY_BYTES)
+# What every entry holds.
+ENTRY = os.urandom(ENTRY_BYTES)
 
 
 class Engine(Protocol):
@@ -29,6 +30,13 @@ class Engine(Protocol):
         """Gives back what it holds."""
 
 
+class Store(Engine, Protocol):
+    """An engine that finds its entries again; a bare file is none."""
+
+    def entries(self) -> dict[int, bytes]:
+        """All entries by their positions."""
+
+
 class Append:
     """A file: append and fdatasync, what any log costs at least."""
 
@@ -37,7 +45,7 @@ class Append:
 
     def commit(self, first: int, count: int) -> None:
         """One write, one fdatasync."""
-        os.write(self._file, b"".join(_key(first + index) + _ENTRY for index in range(count)))
+        os.write(self._file, b"".join(_key(first + index) + ENTRY for index in range(count)))
         os.fdatasync(self._file)
 
     def close(self) -> None:
@@ -49,13 +57,18 @@ class RocksSyncWrite:
     """RocksDB, synced by the write itself."""
 
     def __init__(self, folder: Path) -> None:
-        self._db = Rdict(str(folder / "rocksdb"), Options(raw_mode=True))
+        self._db = _open_rocksdb(folder)
         self._options = WriteOptions()
         self._options.sync = True
 
     def commit(self, first: int, count: int) -> None:
         """One write of a batch."""
         self._db.write(_batch(first, count), self._options)
+
+    def entries(self) -> dict[int, bytes]:
+        """All of the database."""
+        items = cast("Iterable[tuple[bytes, bytes]]", self._db.items())
+        return {_seq(key): entry for key, entry in items}
 
     def close(self) -> None:
         """Closes the database."""
@@ -66,7 +79,7 @@ class RocksFlushWal:
     """RocksDB, synced by a call of its own after the write."""
 
     def __init__(self, folder: Path) -> None:
-        self._db = Rdict(str(folder / "rocksdb"), Options(raw_mode=True))
+        self._db = _open_rocksdb(folder)
 
     def commit(self, first: int, count: int) -> None:
         """One write of a batch, one flush of the write-ahead log."""
@@ -86,14 +99,18 @@ class Sqlite:
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=FULL")
-        self._db.execute("CREATE TABLE log (seq INTEGER PRIMARY KEY, entry BLOB)")
+        self._db.execute("CREATE TABLE IF NOT EXISTS log (seq INTEGER PRIMARY KEY, entry BLOB)")
 
     def commit(self, first: int, count: int) -> None:
         """One transaction."""
-        rows = [(first + index, _ENTRY) for index in range(count)]
+        rows = [(first + index, ENTRY) for index in range(count)]
         self._db.execute("BEGIN")
         self._db.executemany("INSERT INTO log VALUES (?, ?)", rows)
         self._db.execute("COMMIT")
+
+    def entries(self) -> dict[int, bytes]:
+        """All rows."""
+        return dict(self._db.execute("SELECT seq, entry FROM log"))
 
     def close(self) -> None:
         """Closes the database."""
@@ -112,7 +129,12 @@ class Lmdb:
         """One transaction."""
         with self._environment.begin(write=True) as transaction:
             for index in range(count):
-                transaction.put(_key(first + index), _ENTRY, append=True)
+                transaction.put(_key(first + index), ENTRY, append=True)
+
+    def entries(self) -> dict[int, bytes]:
+        """All of the map."""
+        with self._environment.begin() as transaction:
+            return {_seq(key): entry for key, entry in transaction.cursor()}
 
     def close(self) -> None:
         """Closes the environment."""
@@ -141,8 +163,18 @@ def _key(seq: int) -> bytes:
     return struct.pack(">QQ", 1, seq)
 
 
+def _seq(key: bytes) -> int:
+    return int(struct.unpack(">QQ", key)[1])
+
+
+def _open_rocksdb(folder: Path) -> Rdict:
+    options = Options(raw_mode=True)
+    options.set_wal_recovery_mode(DBRecoveryMode.absolute_consistency())
+    return Rdict(str(folder / "rocksdb"), options)
+
+
 def _batch(first: int, count: int) -> WriteBatch:
     batch = WriteBatch(raw_mode=True)
     for index in range(count):
-        batch.put(_key(first + index), _ENTRY)
+        batch.put(_key(first + index), ENTRY)
     return batch

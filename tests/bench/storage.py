@@ -32,7 +32,8 @@ SPIN_S = 1.0
 def measure_storage(bench: Bench) -> None:
     """Prints commit times, and what a commit leaves to other threads."""
     if not has_lmdb():
-        bench.console.print("LMDB is left out: pip install lmdb puts it beside the others.")
+        bench.console.print("LMDB is left out: it is not installed (pip install lmdb).")
+    bench.console.print(f"Entries of {ENTRY_BYTES} bytes, {COMMITS} commits a turn.")
     _measure_commits(bench)
     _measure_threads(bench)
 
@@ -48,7 +49,7 @@ def _measure_commits(bench: Bench) -> None:
                         taken_ms = _with_engine(open_engine, folder, measure, size)
                     found_ms[name, way, size].append(taken_ms)
     for way in ways:
-        table = Table(title=f"ms per commit {way}, entries of {ENTRY_BYTES} bytes")
+        table = Table(title=f"ms per commit, {way}")
         table.add_column("entries a commit")
         for size in SIZES:
             table.add_column(str(size), justify="right")
@@ -95,7 +96,7 @@ def threaded_ms(engine: Engine, size: int) -> float:
 
 
 def _measure_threads(bench: Bench) -> None:
-    table = Table(title="One thread commits entries one by one, another computes")
+    table = Table(title="A thread commits one by one, another computes")
     for column in ("", "commits/s", "the other's speed"):
         table.add_column(column, justify="right" if column else "left")
     for name, open_engine in engines().items():
