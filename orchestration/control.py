@@ -58,6 +58,21 @@ class Positions:
 
 
 @dataclass(frozen=True, slots=True)
+class Digest:
+    """What one replica holds, without the values.
+
+    Attributes:
+        max_seq: its newest entry.
+        buckets: a text per bucket of keys; equal texts, equal keys, values and versions.
+        versions: epoch and sequence number per key of the bucket that was asked for.
+    """
+
+    max_seq: int
+    buckets: tuple[str, ...]
+    versions: Mapping[str, tuple[int, int]]
+
+
+@dataclass(frozen=True, slots=True)
 class Delays:
     """The link delays in force, in milliseconds."""
 
@@ -150,6 +165,19 @@ class Control:
         """All live keys of a node with their values."""
         return self._call("GET", url, "/dump", timeout_s=DUMP_TIMEOUT_S)
 
+    def digest(self, url: str, bucket: int | None = None) -> Digest:
+        """What a node holds, without the values; with the versions in a bucket, if one is named."""
+        return _digest(self._call("GET", url, _with_bucket("/digest", bucket)))
+
+    def relayed_digests(self, leader_url: str, bucket: int | None = None) -> dict[str, Digest]:
+        """The digests of the leader's followers, by their URLs, as the leader itself asks them.
+
+        Those that do not answer it are left out.
+        """
+        path = _with_bucket("/admin/digests", bucket)
+        body = self._call("GET", leader_url, path, timeout_s=DUMP_TIMEOUT_S)
+        return {url: _digest(answer) for url, answer in body.items() if "error" not in answer}
+
     def relayed_dumps(self, leader_url: str) -> dict[str, dict[str, str]]:
         """What the leader's followers hold, by their URLs, as the leader itself asks them.
 
@@ -202,6 +230,21 @@ def _link(url: str, link: Mapping[str, Any]) -> Link:
         is_learner=bool(link["learner"]),
         detail=str(link.get("detail", "")),
     )
+
+
+def _with_bucket(path: str, bucket: int | None) -> str:
+    return path if bucket is None else f"{path}?bucket={bucket}"
+
+
+def _digest(body: Mapping[str, Any]) -> Digest:
+    try:
+        return Digest(
+            max_seq=int(body["max_seq"]),
+            buckets=tuple(body["buckets"]),
+            versions={key: (epoch, seq) for key, (epoch, seq) in body.get("versions", {}).items()},
+        )
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ClusterError("what was answered for a digest is none") from error
 
 
 def _message(body: Mapping[str, Any]) -> str:

@@ -1,12 +1,18 @@
-"""Compares what the replicas hold, at a position that all of them have reached."""
+"""Compares what the replicas hold, at a position that all of them have reached.
+
+By their digests, so that no data moves for replicas that are equal. Of one that differs come the
+versions in the buckets whose digests differ, and its values only if those say nothing.
+"""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Literal
 
 from orchestration.control import Control, Positions
 from orchestration.errors import ClusterError
+from orchestration.replicas import Replicas
 
 Status = Literal["match", "mismatch", "error"]
 
@@ -25,7 +31,7 @@ class ReplicaParity:
     Attributes:
         url: where the follower was asked.
         status: ``error`` says that nothing could be compared; ``detail`` has the reason.
-        mismatch_keys: keys of the leader that it lacks or holds with another value.
+        mismatch_keys: keys of the leader that it lacks or holds with another version or value.
         extra_keys: keys that only it holds. Both lists are sorted and end at `MAX_NAMED_KEYS`.
         detail: one sentence, or empty.
     """
@@ -68,8 +74,10 @@ class Parity:
         }
 
 
-def compare(url: str, leader: Mapping[str, str], follower: Mapping[str, str]) -> ReplicaParity:
-    """What differs between the contents of a leader and those of the follower at ``url``."""
+def compare(
+    url: str, leader: Mapping[str, object], follower: Mapping[str, object]
+) -> ReplicaParity:
+    """What differs between what a leader and the follower at ``url`` hold per key."""
     mismatch = sorted(key for key, value in leader.items() if follower.get(key) != value)
     extra = sorted(follower.keys() - leader.keys())
     if not mismatch and not extra:
@@ -129,44 +137,22 @@ def check_parity(
             positions = control.positions(leader_url)
         if positions.stable_seq < positions.last_seq:
             return _all_errors(follower_urls, _uncommitted(positions))
-        leader = control.dump(leader_url)
+        replicas = Replicas(control, leader_url)
+        has_digests = _has_digests(replicas)
     except ClusterError as problem:
         return _all_errors(follower_urls, f"nothing to compare with: {problem}")
     reasons = lagging(positions)
-    dumps = _Dumps(control, leader_url)
-    return Parity(
-        tuple(
-            _compare_one(dumps, leader, known_url, url, reasons.get(known_url, ""))
-            for known_url, url in follower_urls.items()
-        )
-    )
+    compare_one = _compare_digests if has_digests else _compare_contents
 
-
-class _Dumps:
-    """What followers hold: asked directly, or through the leader where they are out of reach.
-
-    In a network of containers the leader knows its followers by names that only it can look up.
-    """
-
-    def __init__(self, control: Control, leader_url: str) -> None:
-        self._control = control
-        self._leader_url = leader_url
-        self._relayed: dict[str, dict[str, str]] | None = None
-
-    def of(self, known_url: str, url: str) -> Mapping[str, str]:
-        """The contents of one follower.
-
-        Raises:
-            ClusterError: neither this machine nor the leader gets an answer.
-        """
+    def result(known_url: str, url: str) -> ReplicaParity:
+        if known_url in reasons:
+            return ReplicaParity(url=url, status="error", detail=reasons[known_url])
         try:
-            return self._control.dump(url)
-        except ClusterError:
-            if self._relayed is None:
-                self._relayed = self._control.relayed_dumps(self._leader_url)
-            if known_url not in self._relayed:
-                raise
-            return self._relayed[known_url]
+            return compare_one(replicas, known_url, url)
+        except ClusterError as problem:
+            return ReplicaParity(url=url, status="error", detail=str(problem))
+
+    return Parity(tuple(result(known_url, url) for known_url, url in follower_urls.items()))
 
 
 def _is_settled(positions: Positions) -> bool:
@@ -178,15 +164,62 @@ def _is_settled(positions: Positions) -> bool:
     return not behind and positions.stable_seq >= positions.last_seq
 
 
-def _compare_one(
-    dumps: _Dumps, leader: Mapping[str, str], known_url: str, url: str, reason: str
-) -> ReplicaParity:
-    if reason:
-        return ReplicaParity(url=url, status="error", detail=reason)
+def _has_digests(replicas: Replicas) -> bool:
+    """Whether the leader has digests; another store may have its contents only.
+
+    Raises:
+        ClusterError: it tells neither.
+    """
     try:
-        return compare(url, leader, dumps.of(known_url, url))
-    except ClusterError as problem:
-        return ReplicaParity(url=url, status="error", detail=str(problem))
+        replicas.leader_digest()
+    except ClusterError:
+        replicas.leader_contents()
+        return False
+    return True
+
+
+def _compare_contents(replicas: Replicas, known_url: str, url: str) -> ReplicaParity:
+    return compare(url, replicas.leader_contents(), replicas.contents(known_url, url))
+
+
+def _compare_digests(replicas: Replicas, known_url: str, url: str) -> ReplicaParity:
+    leader, follower = replicas.leader_digest(), replicas.digest(known_url, url)
+    pairs = enumerate(zip_longest(leader.buckets, follower.buckets))
+    differing = [bucket for bucket, (one, other) in pairs if one != other]
+    if not differing:
+        return ReplicaParity(url=url, status="match")
+    if leader.max_seq != follower.max_seq:
+        raise ClusterError(
+            f"stands at {follower.max_seq}, the leader at {leader.max_seq}: let nobody write, and "
+            "compare again"
+        )
+    return _find_keys(replicas, known_url, url, differing)
+
+
+def _find_keys(
+    replicas: Replicas, known_url: str, url: str, buckets: Iterable[int]
+) -> ReplicaParity:
+    """Names the keys that make the digests of some buckets differ.
+
+    A wrong value at the right version is named only if its bucket has no other difference.
+    """
+    leader: dict[str, object] = {}
+    follower: dict[str, object] = {}
+    need_values = False
+    for bucket in buckets:
+        expected = replicas.leader_digest(bucket).versions
+        found = replicas.digest(known_url, url, bucket).versions
+        need_values |= expected == found
+        leader |= expected
+        follower |= found
+    if need_values:
+        leader = _with_values(leader, replicas.leader_contents())
+        follower = _with_values(follower, replicas.contents(known_url, url))
+    return compare(url, leader, follower)
+
+
+def _with_values(versions: Mapping[str, object], contents: Mapping[str, str]) -> dict[str, object]:
+    return {key: (value, versions.get(key)) for key, value in contents.items()}
 
 
 def _all_errors(follower_urls: Mapping[str, str], detail: str) -> Parity:
