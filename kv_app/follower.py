@@ -29,6 +29,8 @@ from kv_app.storage import BaseRecord, Promise, Storage
 _encode = msgspec.msgpack.Encoder().encode
 # What fits into the disk's positions with room to spare; a leader never comes so far.
 MAX_SEQ = 1 << 62
+# What waits for a slow disk; past it the follower does not read until a sync has ended.
+MAX_UNSYNCED_BYTES = 8 << 20
 _OPERATIONS = frozenset(int(operation) for operation in Operation)
 
 
@@ -222,6 +224,11 @@ class Follower:
         self._commits.add([(one.epoch, one.seq, _encode(one)) for one in taken], done)
         return False
 
+    @property
+    def is_behind(self) -> bool:
+        """True while so much waits for the disk that no more should be taken."""
+        return self._commits is not None and self._commits.unsynced_bytes > MAX_UNSYNCED_BYTES
+
     def note_stable(self, stable_seq: int) -> None:
         """Notes what is committed; below it, old entries and deletions need not be known apart."""
         self.stable_seq = max(self.stable_seq, stable_seq)
@@ -231,10 +238,14 @@ class Follower:
             self._commits.fold_to = (self.epoch, whole)
 
     def install(self, versions: dict[str, Version]) -> None:
-        """Takes a part of a snapshot."""
-        taken = [pair for pair in versions.items() if self.state.install(*pair)]
+        """Takes a part of a snapshot.
+
+        The disk takes also what the state has already, from entries that the snapshot replaces.
+        """
+        for key, version in versions.items():
+            self.state.install(key, version)
         if self._storage is not None:
-            self._storage.install(taken, ())
+            self._storage.install(versions.items(), ())
 
     def drop_missing(self, bucket: int, present: set[str], stable_seq: int) -> None:
         """Removes from a bucket what a snapshot no longer has."""

@@ -31,6 +31,7 @@ class GroupCommit:
 
     Attributes:
         fold_to: Everything at or below is committed and held; the owner moves it on.
+        unsynced_bytes: Of the entries that are not durable yet.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class GroupCommit:
         """
         self.storage = storage
         self.fold_to: Position = NOWHERE
+        self.unsynced_bytes = 0
         self._idempotency = idempotency
         self._on_failure = on_failure
         self._loop = asyncio.get_running_loop()
@@ -61,6 +63,7 @@ class GroupCommit:
     def add(self, entries: Sequence[EncodedEntry], done: Done) -> None:
         """Takes entries, and calls ``done`` when they and all before them are durable."""
         self._entries += entries
+        self.unsynced_bytes += _size_bytes(entries)
         self._waiting.append(done)
         if not self._is_due and self._syncing is None:
             self._is_due = True
@@ -76,9 +79,9 @@ class GroupCommit:
         try:
             self.storage.append(entries)
             if len(entries) <= INLINE_ENTRIES and self._sync_ns <= INLINE_SYNC_NS:
-                self._finish(self._sync(), waiting, len(entries))
+                self._finish(self._sync(), waiting, entries)
             else:
-                self._sync_in_thread(waiting, len(entries))
+                self._sync_in_thread(waiting, entries)
         except StorageError as error:
             self._on_failure(error)
 
@@ -97,11 +100,11 @@ class GroupCommit:
         self.storage.sync()
         return time.monotonic_ns() - began_ns
 
-    def _sync_in_thread(self, waiting: list[Done], count: int) -> None:
+    def _sync_in_thread(self, waiting: list[Done], entries: list[EncodedEntry]) -> None:
         def finish() -> None:
             self._syncing = None
             try:
-                self._finish(syncing.result(), waiting, count)
+                self._finish(syncing.result(), waiting, entries)
             except StorageError as error:
                 self._on_failure(error)
             self.commit()
@@ -109,11 +112,12 @@ class GroupCommit:
         syncing = self._syncing = self._thread.submit(self._sync)
         syncing.add_done_callback(lambda _: self._loop.call_soon_threadsafe(finish))
 
-    def _finish(self, sync_ns: int, waiting: list[Done], count: int) -> None:
+    def _finish(self, sync_ns: int, waiting: list[Done], entries: list[EncodedEntry]) -> None:
         self._sync_ns = sync_ns
+        self.unsynced_bytes -= _size_bytes(entries)
         for done in waiting:
             done()
-        self._fold(count)
+        self._fold(len(entries))
 
     def _fold(self, committed: int) -> None:
         """Moves some old entries into the versions, if there are many."""
@@ -122,3 +126,7 @@ class GroupCommit:
             self.storage.fold(self.fold_to, self.fold_to, 2 * committed)
             if self._idempotency.is_full:
                 self.storage.forget_remembered(self._idempotency.oldest())
+
+
+def _size_bytes(entries: Sequence[EncodedEntry]) -> int:
+    return sum(len(encoded) for _, _, encoded in entries)

@@ -59,6 +59,10 @@ class Replica(Protocol):
     def take(self, entries: list[Entry], stable_seq: int, done: Callable[[], None]) -> bool:
         """Applies entries."""
 
+    @property
+    def is_behind(self) -> bool:
+        """True while so much waits for the disk that no more should be taken."""
+
     def note_stable(self, stable_seq: int) -> None:
         """Notes what is committed."""
 
@@ -91,6 +95,7 @@ class Session:
         self._snapshot: SnapshotReader | None = None
         self._durable: list[int] = []
         self._caught_up: CaughtUp | None = None
+        self._synced = asyncio.Event()
         self._sending: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
@@ -146,9 +151,13 @@ class Session:
         def acknowledge() -> None:
             self._durable += seqs
             self._send_soon()
+            self._synced.set()
 
         if self._follower.take(message.entries, message.stable_seq, acknowledge):
             await self._reply(Ack(to_ranges(seqs)))
+        while self._follower.is_behind:
+            self._synced.clear()
+            await self._synced.wait()
 
     async def _take_snapshot(
         self, message: SnapshotBegin | SnapshotChunk | SnapshotKeys | SnapshotEnd
