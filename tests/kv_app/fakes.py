@@ -12,6 +12,8 @@ import msgspec
 from kv_app.leader import Leader
 from kv_app.messages import (
     Ack,
+    Base,
+    BaseHeld,
     CaughtUp,
     Entries,
     Entry,
@@ -19,6 +21,7 @@ from kv_app.messages import (
     Hello,
     LeaderMessage,
     SeqRange,
+    SnapshotBegin,
     SnapshotEnd,
     Welcome,
 )
@@ -27,6 +30,8 @@ from kv_app.settings import Settings
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    from kv_app.errors import StorageError
+    from kv_app.storage import Storage
     from kv_app.websocket_client import Listener
 
 WAIT_LIMIT_S = 5.0
@@ -54,6 +59,21 @@ async def until(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(WAIT_LIMIT_S):
         while not condition():  # noqa: ASYNC110  what plain objects hold sets no event
             await asyncio.sleep(0)
+
+
+class Clock:
+    """Nanoseconds that stand still until a test moves them, however busy the machine is."""
+
+    def __init__(self) -> None:
+        self.now_ns = time.monotonic_ns()
+
+    def __call__(self) -> int:
+        """Returns the time."""
+        return self.now_ns
+
+    def advance(self, ms: int) -> None:
+        """Moves it on."""
+        self.now_ns += ms * 1_000_000
 
 
 class FakeClient:
@@ -121,15 +141,22 @@ class FakeClient:
 
 @dataclass
 class FakeFollower:
-    """Another node as the network shows it: it welcomes, and acknowledges if it is told to."""
+    """Another node as the network shows it: it welcomes, and acknowledges if it is told to.
+
+    A base that it is given it holds, and says so, unless it is told to be silent about it.
+    """
 
     node_id: str
     start_id: str = "first"
+    incarnation: str = "life 1"
+    base_epoch: int = 0
+    is_durable: bool = False
     cluster_id: str = ""
     contiguous: int = 0
     above: Sequence[SeqRange] = ()
     is_reachable: bool = True
     is_silent: bool = False
+    holds_bases: bool = True
     acknowledges: bool = False
     clients: list[FakeClient] = field(default_factory=list)
     headers: list[tuple[str, str]] = field(default_factory=list)
@@ -139,6 +166,21 @@ class FakeFollower:
     def client(self) -> FakeClient:
         """Its newest channel."""
         return self.clients[-1]
+
+    @property
+    def leads_on(self) -> str:
+        """The cluster of the leader that said hello to it last."""
+        return str(self.client.frames[0].cluster_id)
+
+    def keep(self, contiguous: int, above: Sequence[SeqRange] = ()) -> None:
+        """Says from its next welcome on that it holds these of its leader's entries."""
+        self.cluster_id, self.contiguous, self.above = self.leads_on, contiguous, above
+
+    def lose_all(self) -> None:
+        """Starts again without its data: another incarnation, and no base."""
+        self.incarnation = f"life {len(self.clients) + 1}"
+        self.base_epoch, self.cluster_id, self.contiguous, self.above = 0, "", 0, ()
+        self.client.close(1000, "restarts empty")
 
     def answer(self, message: object) -> object:
         """Returns what it says to a message, None for nothing."""
@@ -151,13 +193,20 @@ class FakeFollower:
                     0,
                     self.contiguous,
                     list(self.above),
+                    self.incarnation,
+                    self.base_epoch,
+                    self.is_durable,
                 )
             case Heartbeat() if not self.is_silent:
                 return Ack([])
+            case Base() if self.holds_bases and message.incarnation == self.incarnation:
+                self.base_epoch = message.epoch
+                return BaseHeld(message.epoch)
             case Entries() if self.acknowledges:
                 return Ack([SeqRange(entry.seq, entry.seq) for entry in message.entries])
             case SnapshotEnd() if self.acknowledges:
-                return CaughtUp(message.stable_seq)
+                begins = [frame for frame in self.client.frames if isinstance(frame, SnapshotBegin)]
+                return CaughtUp(begins[-1].stable_seq)
         return None
 
 
@@ -187,23 +236,28 @@ class FakeNetwork:
         follower.clients.append(FakeClient(follower, listener))
         return follower.client
 
-    def make_leader(self, **options: Any) -> Leader:
+    def make_leader(
+        self,
+        storage: Storage | None = None,
+        on_failure: Callable[[StorageError], None] | None = None,
+        now_ns: Callable[[], int] = time.monotonic_ns,
+        **options: Any,
+    ) -> Leader:
         """Returns a leader of all these followers that has not connected yet."""
-        return Leader(
-            Settings(
-                **{
-                    "node_id": "leader",
-                    "follower_urls": tuple(self.followers),
-                    "reconnect_max_s": 0.01,
-                    **options,
-                }
-            )
-        )
+        settings = {
+            "node_id": "leader",
+            "follower_urls": tuple(self.followers),
+            "reconnect_max_s": 0.01,
+            **options,
+        }
+        return Leader(Settings(**settings), storage, on_failure=on_failure, now_ns=now_ns)
 
-    async def start_leader(self, **options: Any) -> Leader:
-        """Returns a leader to which all that can be reached are connected."""
-        leader = self.make_leader(**options)
+    async def start_leader(self, *arguments: Any, **options: Any) -> Leader:
+        """Returns a leader to which all that can be reached are connected; if open, they count."""
+        leader = self.make_leader(*arguments, **options)
         leader.start()
         reachable = [link for link in leader.links if self.followers[link.url].is_reachable]
-        await until(lambda: all(link.is_connected for link in reachable))
+        await until(
+            lambda: all(link.counts if leader.is_open else link.is_connected for link in reachable)
+        )
         return leader

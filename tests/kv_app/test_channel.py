@@ -1,20 +1,15 @@
-"""One link: batches, delays, acknowledgments, learners, catch-up, and broken protocols."""
+"""One link: delays, acknowledgments, learners, catch-up, and broken protocols."""
 
 from __future__ import annotations
 
 import asyncio
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from kv_app import channel
-from kv_app.channel import MAX_BATCH_BYTES, MAX_BATCH_ENTRIES, encode_batches
-from kv_app.delays import DelayKind, DelayModel
-from kv_app.log import HeldPositions, LogRecord
+from kv_app.log import HeldPositions
 from kv_app.messages import (
     CLOSE_PROTOCOL,
     CLOSE_REFUSED,
@@ -22,20 +17,21 @@ from kv_app.messages import (
     CLOSE_TOO_SLOW,
     PROTOCOL_VERSION,
     Ack,
+    BaseHeld,
     CaughtUp,
-    Entries,
-    Entry,
     Heartbeat,
     Hello,
-    LeaderMessage,
     Operation,
     Refusal,
     SeqRange,
+    SnapshotBegin,
     SnapshotChunk,
     SnapshotEnd,
+    Version,
     Welcome,
 )
-from tests.kv_app.fakes import FakeNetwork, encode, run, until
+from kv_app.state import BUCKETS
+from tests.kv_app.fakes import FakeNetwork, run, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,48 +48,9 @@ def put_all(leader: Leader, first: int, last: int) -> None:
         assert record.entry.seq == seq
 
 
-# --- batches ----------------------------------------------------------------------------------
-
-
-def make_record(seq: int, value: str = "") -> LogRecord:
-    """Returns a record as the leader makes it."""
-    entry = Entry(1, seq, int(Operation.PUT), "k", value, None)
-    return LogRecord(entry, encode(entry), 0, DelayModel(), 1)
-
-
-@given(
-    sizes=st.lists(st.integers(min_value=0, max_value=60), max_size=40),
-    max_entries=st.integers(min_value=1, max_value=6),
-    max_bytes=st.integers(min_value=1, max_value=150),
-)
-def test_batches_hold_all_records_in_order_within_their_limits(
-    sizes: list[int], max_entries: int, max_bytes: int
-) -> None:
-    """A batch is over its size only for a single larger entry, and none could join its follower."""
-    records = [make_record(seq, "x" * size) for seq, size in enumerate(sizes, start=1)]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(channel, "MAX_BATCH_ENTRIES", max_entries)
-        patch.setattr(channel, "MAX_BATCH_BYTES", max_bytes)
-        frames = encode_batches(records)
-    batches = [msgspec.msgpack.decode(frame, type=LeaderMessage).entries for frame in frames]
-    assert [entry for batch in batches for entry in batch] == [r.entry for r in records]
-    lengths = [[len(encode(entry)) for entry in batch] for batch in batches]
-    for batch in lengths:
-        assert 1 <= len(batch) <= max_entries
-        assert sum(batch) <= max_bytes or len(batch) == 1
-    for batch, following in pairwise(lengths):
-        assert len(batch) == max_entries or sum(batch) + following[0] > max_bytes
-
-
-def test_batch_limits_leave_room_for_the_largest_frame() -> None:
-    """Real limits hold for real numbers: many small entries are cut by number."""
-    frames = encode_batches(make_record(seq) for seq in range(1, MAX_BATCH_ENTRIES + 2))
-    assert [len(msgspec.msgpack.decode(frame, type=Entries).entries) for frame in frames] == [
-        MAX_BATCH_ENTRIES,
-        1,
-    ]
-    large = encode_batches([make_record(1, "x" * MAX_BATCH_BYTES), make_record(2)])
-    assert len(large) == 2
+def versions_of(chunk: SnapshotChunk) -> list[tuple[str, Version]]:
+    """Returns the keys of a part of a snapshot, with their versions."""
+    return list(msgspec.msgpack.decode(chunk.versions, type=dict[str, Version]).items())
 
 
 # --- hello ------------------------------------------------------------------------------------
@@ -148,7 +105,7 @@ async def check_broken(
     leader.start()
     await until(lambda: network[1].clients and network[1].client.frames)
     if not silent:
-        await until(lambda: leader.links[0].is_connected)
+        await until(lambda: leader.links[0].counts)
         leader.set_write_quorum(1)
         put_all(leader, 1, 3)
         await network[1].client.has_sent(3)
@@ -166,7 +123,9 @@ async def check_broken(
     await leader.stop()
 
 
-WELCOME = Welcome("f1", "s", "", 0, 0, [])
+def welcome(cluster_id: str = "", contiguous: int = 0, *above: SeqRange) -> Welcome:
+    """Returns the welcome of a follower that holds some entries, and no base."""
+    return Welcome("f1", "s", cluster_id, 1, contiguous, list(above), "life 1", 0, is_durable=False)
 
 
 @pytest.mark.parametrize(
@@ -178,7 +137,8 @@ WELCOME = Welcome("f1", "s", "", 0, 0, [])
         (Ack([SeqRange(2, 1)]), "acknowledged 2 to 1 of 3"),
         (Ack([SeqRange(1, 2**62)]), "acknowledged 1 to"),
         (CaughtUp(4), "acknowledged 1 to 4 of 3"),
-        (WELCOME, "a second welcome"),
+        (welcome(), "a second welcome"),
+        (BaseHeld(2), "holds a base of epoch 2 unasked"),
         (b"", "broke the protocol"),
         (b"\xc1", "broke the protocol"),
         (b"\x92\x04\xa1\xff", "broke the protocol"),
@@ -196,9 +156,10 @@ def test_follower_that_breaks_the_protocol_is_dropped_and_counts_for_nothing(
     ("say", "code", "part"),
     [
         (Ack([]), CLOSE_PROTOCOL, "before the welcome"),
+        (BaseHeld(1), CLOSE_PROTOCOL, "holds a base of epoch 1 unasked"),
         (Refusal("not you"), CLOSE_REFUSED, "the follower refused: not you"),
-        (Welcome("f1", "s", "", 0, 0, [SeqRange(2, 2)]), CLOSE_REFUSED, "earlier leader"),
-        (Welcome("f1", "s", "other", 1, 5, []), CLOSE_REFUSED, "earlier leader"),
+        (welcome("", 0, SeqRange(2, 2)), CLOSE_REFUSED, "earlier leader"),
+        (welcome("other", 5), CLOSE_REFUSED, "earlier leader"),
     ],
 )
 def test_follower_that_does_not_follow_is_dropped_with_its_reason(
@@ -243,8 +204,7 @@ def test_welcome_with_positions_that_cannot_be_is_refused(
         leader = await network.start_leader(write_quorum=0)
         put_all(leader, 1, 3)
         first = network[1].client
-        network[1].cluster_id = first.frames[0].cluster_id
-        network[1].contiguous, network[1].above = contiguous, above
+        network[1].keep(contiguous, above)
         first.close(1000, "again")
         await until(lambda: network[1].client is not first and network[1].client.close_code)
         assert network[1].client.close_code == CLOSE_PROTOCOL
@@ -267,7 +227,7 @@ def test_follower_that_comes_back_empty_counts_once_it_has_caught_up(
         leader = await network.start_leader(write_quorum=1)
         put_all(leader, 1, 3)
         await network[1].client.has_sent(3)
-        network[2].client.close(1000, "restarts empty")
+        network[2].lose_all()
         await until(lambda: not leader.links[1].is_connected)
         await until(lambda: leader.links[1].is_connected)
         assert leader.links[1].is_learner
@@ -279,7 +239,8 @@ def test_follower_that_comes_back_empty_counts_once_it_has_caught_up(
         network[2].client.acknowledge(4)
         assert leader.stable_seq == 0
         network[2].client.acknowledge(3)
-        assert [link.counts for link in leader.links] == [True, True]
+        await until(lambda: leader.links[1].counts)
+        assert leader.links[0].counts
         assert leader.stable_seq == 4
         await leader.stop()
 
@@ -293,7 +254,7 @@ def test_learner_alone_is_not_enough_for_a_write(make_network: MakeNetwork) -> N
         network = make_network(1)
         leader = await network.start_leader(write_quorum=1)
         put_all(leader, 1, 2)
-        network[1].client.close(1000, "restarts empty")
+        network[1].lose_all()
         await until(lambda: leader.links[0].is_learner and leader.links[0].is_connected)
         assert "0 of 1 followers count" in leader.readiness().reason
         await leader.stop()
@@ -308,19 +269,17 @@ def test_learner_stays_one_when_its_channel_breaks_half_way(make_network: MakeNe
         network = make_network(1)
         leader = await network.start_leader(write_quorum=1)
         put_all(leader, 1, 3)
-        network[1].start_id = "second"
-        network[1].client.close(1000, "restarts empty")
+        network[1].lose_all()
         await until(lambda: leader.links[0].is_learner and leader.links[0].is_connected)
         half_way = network[1].client
-        network[1].cluster_id = half_way.frames[0].cluster_id
-        network[1].contiguous, network[1].above = 0, [SeqRange(2, 3)]
+        network[1].keep(0, [SeqRange(2, 3)])
         half_way.close(1000, "cut")
         await until(lambda: network[1].client is not half_way and leader.links[0].is_connected)
         assert leader.links[0].is_learner
         assert leader.stable_seq == 0
         await network[1].client.has_sent(1)
         network[1].client.acknowledge(1)
-        assert [link.is_learner for link in leader.links] == [False]
+        await until(lambda: leader.links[0].counts)
         assert leader.stable_seq == 3
         await leader.stop()
 
@@ -338,8 +297,7 @@ def test_follower_that_comes_back_gets_what_it_lacks_and_is_credited_what_it_hol
         put_all(leader, 1, 5)
         await network[1].client.has_sent(5)
         first = network[1].client
-        network[1].cluster_id = first.frames[0].cluster_id
-        network[1].contiguous, network[1].above = 2, [SeqRange(4, 4)]
+        network[1].keep(2, [SeqRange(4, 4)])
         first.close(1000, "cut")
         await until(lambda: network[1].client is not first and network[1].client.entries)
         assert network[1].client.seqs == [3, 5]
@@ -353,57 +311,47 @@ def test_follower_that_comes_back_gets_what_it_lacks_and_is_credited_what_it_hol
 
 
 def test_follower_too_far_behind_gets_the_whole_state_and_the_rest(
-    make_network: MakeNetwork, monkeypatch: pytest.MonkeyPatch
+    make_network: MakeNetwork,
 ) -> None:
-    """What the log has dropped comes as a snapshot of committed versions, in parts."""
-    monkeypatch.setattr(channel, "SNAPSHOT_KEYS_PER_CHUNK", 2)
+    """What the log has dropped comes as a snapshot of committed versions; then it may count."""
 
     async def check() -> None:
-        network = make_network(2)
-        network[2].is_reachable = False
+        network = make_network(1)
         leader = await network.start_leader(write_quorum=0, log_entries=2)
-        await until(lambda: leader.links[1].detail == "nobody listens there")
-        network[1].is_reachable = False
-        network[1].client.close(1000, "gone")
-        await until(lambda: not leader.links[0].is_connected)
-        leader.set_write_quorum(0)
-        # Enough have said that they are empty only once both were heard.
-        network[2].is_reachable = True
-        await until(lambda: leader.links[1].is_connected)
         put_all(leader, 1, 5)
+        await network[1].client.has_sent(5)
         leader.set_write_quorum(1)
         put_all(leader, 6, 6)
-        network[1].is_reachable = True
-        await until(lambda: network[1].client.entries)
+        network[1].lose_all()
+        await until(lambda: leader.links[0].is_learner and leader.links[0].is_connected)
         client = network[1].client
         await until(lambda: any(isinstance(frame, SnapshotEnd) for frame in client.frames))
-        chunks = [frame.versions for frame in client.frames if isinstance(frame, SnapshotChunk)]
-        assert [len(chunk) for chunk in chunks] == [2, 2, 1]
-        merged = {key: version.value for chunk in chunks for key, version in chunk.items()}
-        assert merged == {f"k{seq}": f"v{seq}" for seq in range(1, 6)}
-        assert [f for f in client.frames if isinstance(f, SnapshotEnd)] == [SnapshotEnd(5, 5)]
+        begins = [frame for frame in client.frames if isinstance(frame, SnapshotBegin)]
+        assert [begin.stable_seq for begin in begins] == [5]
+        chunks = [frame for frame in client.frames if isinstance(frame, SnapshotChunk)]
+        assert len(chunks) == BUCKETS
+        sent = {key: version.value for chunk in chunks for key, version in versions_of(chunk)}
+        assert sent == {f"k{seq}": f"v{seq}" for seq in range(1, 6)}
         assert client.seqs == [6]
-        assert leader.links[0].is_learner
         client.acknowledge(6)
+        assert not leader.links[0].counts
+        assert leader.stable_seq == 5
         client.say(CaughtUp(5))
-        assert leader.links[0].counts
+        await until(lambda: leader.links[0].counts)
         assert leader.stable_seq == 6
         await leader.stop()
 
     run(check)
 
 
-def test_snapshot_waits_for_a_follower_that_reads_slowly(
-    make_network: MakeNetwork, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_snapshot_waits_for_a_follower_that_reads_slowly(make_network: MakeNetwork) -> None:
     """The state is never buffered as a whole."""
-    monkeypatch.setattr(channel, "SNAPSHOT_KEYS_PER_CHUNK", 1)
 
     async def check() -> None:
         network = make_network(1)
         leader = await network.start_leader(write_quorum=0, log_entries=1)
         put_all(leader, 1, 4)
-        network[1].client.close(1000, "restarts empty")
+        network[1].lose_all()
         await until(lambda: leader.links[0].is_learner and leader.links[0].is_connected)
         client = network[1].client
         client.is_congested = True
@@ -430,7 +378,7 @@ def test_snapshot_for_a_follower_that_is_lost_ends_with_the_channel(
         leader = await network.start_leader(write_quorum=0, log_entries=1)
         put_all(leader, 1, 4)
         before = asyncio.all_tasks()
-        network[1].client.close(1000, "restarts empty")
+        network[1].lose_all()
         await until(lambda: leader.links[0].is_learner and leader.links[0].is_connected)
         client = network[1].client
         client.is_congested = True
@@ -445,68 +393,6 @@ def test_snapshot_for_a_follower_that_is_lost_ends_with_the_channel(
 
 
 # --- delays -----------------------------------------------------------------------------------
-
-
-class HastyTimer:
-    """A timer that always fires too early, as an event loop's may by a millisecond."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, on_due: Callable[[], None]) -> None:
-        self._loop = loop
-        self._on_due = on_due
-        self._handle: asyncio.Handle | None = None
-
-    def arm(self, due_ns: int) -> None:
-        """Fires in the loop's next turn."""
-        del due_ns
-        self.close()
-        self._handle = self._loop.call_soon(self._on_due)
-
-    def close(self) -> None:
-        """Ends the timer."""
-        if self._handle is not None:
-            self._handle.cancel()
-
-
-@pytest.mark.parametrize("timer", ["own", "hasty"])
-@pytest.mark.parametrize("kind", list(DelayKind))
-def test_entries_with_delays_are_sent_when_due_and_never_before(
-    kind: DelayKind, timer: str, make_network: MakeNetwork, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Each entry waits its own delay, drawn for its follower; a fifo link keeps the order too."""
-    if timer == "hasty":
-        monkeypatch.setattr(channel, "make_timer", HastyTimer)
-
-    async def check() -> None:
-        network = make_network(2)
-        leader = await network.start_leader(
-            write_quorum=1, min_delay_ms=1.0, max_delay_ms=20.0, delay_seed=5, delay_kind=kind
-        )
-        records = []
-        for seq in range(1, 31):
-            put_all(leader, seq, seq)
-            records.append(leader.log.get(seq))
-            if seq % 5 == 0:
-                await asyncio.sleep(0)
-        model = leader.delays
-        leader.set_delays(0.0, 0.0)
-        put_all(leader, 31, 31)
-        for follower in (network[1], network[2]):
-            client = follower.client
-            await until(lambda client=client: len(client.seqs) == 31)  # type: ignore[misc]
-            due_ns = [
-                record.appended_ns + model.draw_ns(follower.node_id, 1, record.entry.seq)
-                for record in records
-                if record is not None
-            ]
-            assert len(due_ns) == 30
-            assert all(client.sent_ns[seq] >= due for seq, due in enumerate(due_ns, start=1))
-            if kind is DelayKind.FIFO:
-                assert client.seqs == list(range(1, 32))
-            else:
-                assert sorted(client.seqs) == list(range(1, 32))
-        await leader.stop()
-
-    run(check)
 
 
 def test_entry_that_is_due_sooner_does_not_wait_for_those_before_it(
@@ -538,7 +424,7 @@ def test_delay_of_what_is_sent_again_is_counted_from_its_append(make_network: Ma
         leader = await network.start_leader(write_quorum=0, min_delay_ms=1e6, max_delay_ms=1e6)
         put_all(leader, 1, 2)
         first = network[1].client
-        await until(lambda: len(leader.links[0]._schedule) == 2)
+        await until(lambda: leader.links[0].waiting == 2)
         appended_ns = leader.now_ns()
         leader.now_ns = lambda: appended_ns + 1_000_000_000_000
         first.close(1000, "cut")
@@ -560,12 +446,12 @@ def test_what_waited_for_a_lost_follower_waits_once_when_it_is_back(
         leader = await network.start_leader(write_quorum=0, min_delay_ms=1e6, max_delay_ms=1e6)
         put_all(leader, 1, 3)
         link = leader.links[0]
-        await until(lambda: len(link._schedule) == 3)
+        await until(lambda: link.waiting == 3)
         for _ in range(3):
             last = network[1].client
             last.close(1000, "cut")
             await until(lambda last=last: network[1].client is not last and link.is_connected)
-            assert len(link._schedule) == 3
+            assert link.waiting == 3
         await leader.stop()
 
     run(check)

@@ -13,6 +13,7 @@ from scipy import stats
 from kv_app.delays import NS_PER_MS, DelayKind, DelayModel, LinkSchedule
 
 DRAWS = 5_000
+NO_LIMIT = 1000
 FOLLOWERS = [f"follower{number}" for number in range(1, 6)]
 # The seeds are fixed, so a test below either always passes or always fails; 0.001 leaves a fair
 # generator a chance of 1 in 1000 to be refused when a seed or the generator changes.
@@ -102,21 +103,26 @@ def test_draws_of_the_kth_link_are_the_order_statistic_of_independent_ones() -> 
 due_times = st.lists(st.integers(min_value=0, max_value=50), max_size=30)
 
 
-@given(due_times, st.lists(st.integers(min_value=0, max_value=60), max_size=8))
+@given(
+    due_times,
+    st.lists(st.integers(min_value=0, max_value=60), max_size=8),
+    st.integers(min_value=1, max_value=35),
+)
 def test_schedule_hands_out_what_sorting_would_and_never_early(
-    due_ns: list[int], looks_ns: list[int]
+    due_ns: list[int], looks_ns: list[int], limit: int
 ) -> None:
     """By due time, equal ones in the order in which they came, each once it is due and not before.
 
-    The items that are handed out are their places in the list.
+    No look gets more than its limit; the rest comes with the next. The items that are
+    handed out are their places in the list.
     """
     schedule: LinkSchedule[int] = LinkSchedule()
     for item, due in enumerate(due_ns):
         schedule.push(item, due)
     remaining = sorted(range(len(due_ns)), key=lambda item: (due_ns[item], item))
     for now_ns in sorted(looks_ns):
-        expected = [item for item in remaining if due_ns[item] <= now_ns]
-        assert schedule.pop_due(now_ns) == expected
+        expected = [item for item in remaining if due_ns[item] <= now_ns][:limit]
+        assert schedule.pop_due(now_ns, limit) == expected
         remaining = remaining[len(expected) :]
         assert len(schedule) == len(remaining)
         assert schedule.next_due_ns() == (due_ns[remaining[0]] if remaining else None)
@@ -142,12 +148,12 @@ def test_schedule_of_a_fifo_link_never_lets_an_entry_overtake(
     sent: list[tuple[int, int]] = []  # item, when
     for now_ns, step in enumerate(steps):
         if step is None:
-            sent += [(item, now_ns) for item in schedule.pop_due(now_ns)]
+            sent += [(item, now_ns) for item in schedule.pop_due(now_ns, NO_LIMIT)]
             continue
         due, is_ordered = step
         schedule.push(len(due_ns), due, after_all_before=is_ordered)
         due_ns.append(max([due, *due_ns]) if is_ordered else due)
-    sent += [(item, 1000) for item in schedule.pop_due(1000)]
+    sent += [(item, 1000) for item in schedule.pop_due(1000, NO_LIMIT)]
     assert sorted(item for item, _ in sent) == list(range(len(due_ns)))
     assert all(now_ns >= due_ns[item] for item, now_ns in sent)
 
@@ -158,7 +164,7 @@ def test_schedule_of_a_fifo_link_keeps_the_order_of_the_pushes(due_ns: list[int]
     schedule: LinkSchedule[int] = LinkSchedule()
     for item, due in enumerate(due_ns):
         schedule.push(item, due, after_all_before=True)
-    assert schedule.pop_due(1000) == list(range(len(due_ns)))
+    assert schedule.pop_due(1000, NO_LIMIT) == list(range(len(due_ns)))
 
 
 def test_schedule_cleared_forgets_its_items_and_its_order() -> None:
@@ -169,4 +175,4 @@ def test_schedule_cleared_forgets_its_items_and_its_order() -> None:
     assert len(schedule) == 0
     assert schedule.next_due_ns() is None
     schedule.push("new", 5, after_all_before=True)
-    assert schedule.pop_due(5) == ["new"]
+    assert schedule.pop_due(5, NO_LIMIT) == ["new"]

@@ -17,6 +17,7 @@ from kv_app.log import (
 )
 from kv_app.messages import Entry, Operation, SeqRange
 
+NO_LIMIT = 1 << 40
 SMALL_SEQS = st.integers(min_value=1, max_value=40)
 
 
@@ -28,7 +29,7 @@ def make_record(seq: int, idempotency_key: str | None = None) -> LogRecord:
 
 def make_log(entries: int, capacity: int = 1000) -> Log:
     """Returns a log with so many entries, none of them dropped."""
-    log = Log(capacity)
+    log = Log(capacity, NO_LIMIT)
     for seq in range(1, entries + 1):
         log.append(make_record(seq))
     return log
@@ -226,7 +227,7 @@ def test_idempotency_index_remembers_the_last_keys_and_no_others(
     """It forgets by count, oldest first; what it remembers it tells in full."""
     index = IdempotencyIndex(capacity)
     for seq, key in enumerate(keys, start=1):
-        index.remember(str(key), make_record(seq).entry)
+        index.remember(make_record(seq, str(key)).entry)
     remembered = keys[len(keys) - min(capacity, len(keys)) :]
     for seq, key in enumerate(keys, start=1):
         found = index.find(str(key))
@@ -241,7 +242,7 @@ def test_idempotency_index_remembers_the_last_keys_and_no_others(
 def test_idempotency_index_keeps_the_acknowledgments_of_a_commit() -> None:
     """A retry after the entry left the log is told what the first answer said."""
     index = IdempotencyIndex(1)
-    index.remember("a", make_record(1).entry)
+    index.remember(make_record(1, "a").entry)
     index.committed("a", 3)
     found = index.find("a")
     assert found is not None
@@ -251,8 +252,8 @@ def test_idempotency_index_keeps_the_acknowledgments_of_a_commit() -> None:
 def test_idempotency_index_ignores_the_commit_of_a_forgotten_key() -> None:
     """A write may commit after its key was forgotten; that is no error and brings nothing back."""
     index = IdempotencyIndex(1)
-    index.remember("a", make_record(1).entry)
-    index.remember("b", make_record(2).entry)
+    index.remember(make_record(1, "a").entry)
+    index.remember(make_record(2, "b").entry)
     index.committed("a", 3)
     assert index.find("a") is None
     found = index.find("b")

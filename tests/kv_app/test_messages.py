@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import pytest
@@ -12,7 +12,10 @@ from hypothesis import strategies as st
 from kv_app.messages import (
     PROTOCOL_VERSION,
     Ack,
+    Base,
+    BaseHeld,
     CaughtUp,
+    Change,
     Entries,
     Entry,
     FollowerMessage,
@@ -22,9 +25,12 @@ from kv_app.messages import (
     Operation,
     RawEntries,
     Refusal,
+    RememberedWrite,
     SeqRange,
+    SnapshotBegin,
     SnapshotChunk,
     SnapshotEnd,
+    SnapshotKeys,
     Version,
     Welcome,
 )
@@ -32,24 +38,40 @@ from kv_app.messages import (
 encode = msgspec.msgpack.Encoder().encode
 numbers = st.integers(min_value=0, max_value=2**63 - 1)
 texts = st.text(max_size=8)
+digests = st.binary(max_size=16)
+changes = st.lists(st.builds(Change, texts, st.none() | texts), max_size=3).map(tuple)
 entries = st.builds(
-    Entry, numbers, numbers, st.sampled_from(Operation).map(int), texts, *[st.none() | texts] * 2
+    Entry,
+    numbers,
+    numbers,
+    st.sampled_from(Operation).map(int),
+    texts,
+    *[st.none() | texts] * 2,
+    changes,
 )
 versions = st.builds(Version, st.none() | texts, numbers, numbers)
+raw_versions = st.dictionaries(texts, versions, max_size=4).map(
+    lambda some: msgspec.Raw(encode(some))
+)
+remembered = st.builds(RememberedWrite, texts, digests, numbers, numbers)
 spans = st.lists(st.builds(SeqRange, numbers, numbers), max_size=4)
 
 from_leader = st.one_of(
     st.builds(Hello, numbers, texts, numbers, texts, texts, numbers),
-    st.builds(Entries, st.lists(entries, max_size=4)),
+    st.builds(Entries, st.lists(entries, max_size=4), numbers),
     st.builds(Heartbeat, numbers, numbers),
-    st.builds(SnapshotChunk, st.dictionaries(texts, versions, max_size=4)),
-    st.builds(SnapshotEnd, numbers, numbers),
+    st.builds(SnapshotBegin, numbers),
+    st.builds(SnapshotChunk, numbers, st.booleans(), raw_versions, digests),
+    st.builds(SnapshotKeys, st.lists(remembered, max_size=3)),
+    st.builds(SnapshotEnd, digests),
+    st.builds(Base, numbers, texts),
 )
 from_follower = st.one_of(
-    st.builds(Welcome, texts, texts, texts, numbers, numbers, spans),
+    st.builds(Welcome, texts, texts, texts, numbers, numbers, spans, texts, numbers, st.booleans()),
     st.builds(Ack, spans),
     st.builds(CaughtUp, numbers),
     st.builds(Refusal, texts),
+    st.builds(BaseHeld, numbers),
 )
 
 
@@ -69,47 +91,86 @@ def test_message_of_the_follower_arrives_as_it_was_sent(message: Any) -> None:
     assert arrived == message
 
 
-@given(st.lists(entries, max_size=5))
-def test_entries_encoded_one_by_one_arrive_as_a_batch(batch: list[Entry]) -> None:
+@given(st.lists(entries, max_size=5), numbers)
+def test_entries_encoded_one_by_one_arrive_as_a_batch(batch: list[Entry], stable: int) -> None:
     """An entry is encoded once for all links, and a batch of those is the same message."""
-    raw = encode(RawEntries([msgspec.Raw(encode(entry)) for entry in batch]))
-    assert raw == encode(Entries(batch))
-    assert msgspec.msgpack.decode(raw, type=LeaderMessage) == Entries(batch)
+    raw = encode(RawEntries([msgspec.Raw(encode(entry)) for entry in batch], stable))
+    assert raw == encode(Entries(batch, stable))
+    assert msgspec.msgpack.decode(raw, type=LeaderMessage) == Entries(batch, stable)
 
 
 ENTRY = Entry(1, 2, int(Operation.PUT), "k", "v", None)
-GOLDEN = [
-    (Hello(1, "c", 2, "n", "u", 3), [1, 1, "c", 2, "n", "u", 3]),
-    (Entries([ENTRY]), [2, [[1, 2, 1, "k", "v", None]]]),
-    (Heartbeat(5, 4), [3, 5, 4]),
-    (SnapshotChunk({"k": Version(None, 1, 2)}), [4, {"k": [None, 1, 2]}]),
-    (SnapshotEnd(9, 1), [5, 9, 1]),
+BATCH = Entry(1, 3, int(Operation.BATCH), "", None, "i", (Change("a", "1"), Change("b", None)))
+VERSIONS = {"k": Version(None, 1, 2)}
+FROM_LEADER = [
+    (Hello(2, "c", 2, "n", "u", 3), [1, 2, "c", 2, "n", "u", 3]),
     (
-        Welcome("n", "s", "c", 1, 2, [SeqRange(4, 5)]),
-        [1, "n", "s", "c", 1, 2, [[4, 5]]],
+        Entries([ENTRY, BATCH], 1),
+        [
+            2,
+            [
+                [1, 2, 1, "k", "v", None, []],
+                [1, 3, 4, "", None, "i", [["a", "1"], ["b", None]]],
+            ],
+            1,
+        ],
+    ),
+    (Heartbeat(5, 4), [3, 5, 4]),
+    (SnapshotBegin(9), [4, 9]),
+    (
+        SnapshotChunk(7, True, msgspec.Raw(encode(VERSIONS)), b"d"),  # noqa: FBT003  its field order
+        [5, 7, True, {"k": [None, 1, 2]}, b"d"],
+    ),
+    (SnapshotKeys([RememberedWrite("i", b"f", 1, 2)]), [6, [["i", b"f", 1, 2]]]),
+    (SnapshotEnd(b"d"), [7, b"d"]),
+    (Base(2, "life"), [8, 2, "life"]),
+]
+FROM_FOLLOWER = [
+    (
+        Welcome("n", "s", "c", 1, 2, [SeqRange(4, 5)], "life", 1, is_durable=True),
+        [1, "n", "s", "c", 1, 2, [[4, 5]], "life", 1, True],
     ),
     (Ack([SeqRange(1, 3)]), [2, [[1, 3]]]),
     (CaughtUp(7), [3, 7]),
     (Refusal("why"), [4, "why"]),
+    (BaseHeld(2), [5, 2]),
 ]
 
 
-@pytest.mark.parametrize(("message", "plain"), GOLDEN, ids=lambda value: type(value).__name__)
+def test_every_message_of_the_channel_has_its_bytes_pinned() -> None:
+    """A message that is added is added here too."""
+    assert {type(message) for message, _ in FROM_LEADER} == set(get_args(LeaderMessage))
+    assert {type(message) for message, _ in FROM_FOLLOWER} == set(get_args(FollowerMessage))
+
+
+@pytest.mark.parametrize(
+    ("message", "plain"), FROM_LEADER + FROM_FOLLOWER, ids=lambda value: type(value).__name__
+)
 def test_message_on_the_wire_is_the_array_of_its_fields(message: Any, plain: list[object]) -> None:
     """Tag and field order are the format; a change of them needs a new protocol version."""
-    assert PROTOCOL_VERSION == 1
+    assert PROTOCOL_VERSION == 2
     assert encode(message) == encode(plain)
 
 
 def test_entry_on_the_wire_has_these_bytes() -> None:
     """One message to the byte, so that the encoding itself is pinned too."""
-    assert encode(Entries([ENTRY])).hex() == "9202919601 02 01 a16b a176 c0".replace(" ", "")
-    assert [int(operation) for operation in Operation] == [0, 1, 2, 3]
+    assert encode(Entries([ENTRY], 1)).hex() == "930291970102 01 a16b a176 c0 90 01".replace(
+        " ", ""
+    )
+    assert [int(operation) for operation in Operation] == [0, 1, 2, 3, 4]
 
 
-@pytest.mark.parametrize("message", [pair[0] for pair in GOLDEN[:5]])
+@pytest.mark.parametrize("message", [message for message, _ in FROM_LEADER])
 def test_message_of_the_leader_cut_short_is_refused(message: Any) -> None:
     """A field that is missing is never made up."""
     tag_and_fields = msgspec.msgpack.decode(encode(message))
     with pytest.raises(msgspec.MsgspecError):
         msgspec.msgpack.decode(encode(tag_and_fields[:-1]), type=LeaderMessage)
+
+
+@pytest.mark.parametrize("message", [message for message, _ in FROM_FOLLOWER])
+def test_message_of_the_follower_cut_short_is_refused(message: Any) -> None:
+    """A field that is missing is never made up."""
+    tag_and_fields = msgspec.msgpack.decode(encode(message))
+    with pytest.raises(msgspec.MsgspecError):
+        msgspec.msgpack.decode(encode(tag_and_fields[:-1]), type=FollowerMessage)
