@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from kv_app.state import bucket_of
+
 if TYPE_CHECKING:
-    from tests.cluster.nodes import Cluster
+    from tests.cluster.nodes import Cluster, Node
 
 
 def test_put_when_quorum_acknowledges_answers_with_position(cluster: Cluster) -> None:
@@ -93,6 +95,52 @@ def test_dump_holds_what_the_replica_shows(cluster: Cluster) -> None:
     assert dumps[0]["api-dump"] == "x"
     assert "api-dump-deleted" not in dumps[0]
     assert all(dump == dumps[0] for dump in dumps)
+
+
+def digest(cluster: Cluster, node: Node, **query: int) -> dict[str, Any]:
+    """What a node answers, without what is its own."""
+    body = cluster.client.get(f"{node.url}/digest", params=query).json()
+    return {name: value for name, value in body.items() if name not in {"node_id", "role"}}
+
+
+def test_digests_differ_in_the_buckets_that_lag_and_are_equal_once_writes_stop(
+    cluster: Cluster,
+) -> None:
+    """Puts and deletes alike: in the end all replicas tell the same, at the same position."""
+    cluster.put_many([(f"digest-{number % 40}", str(number)) for number in range(120)])
+    for number in range(10):
+        cluster.client.delete(f"{cluster.leader.url}/kv/digest-{number}")
+    cluster.wait_converged()
+    cluster.admin("quorum", write_quorum=0)
+    cluster.admin("delays", min_delay_ms=1000, max_delay_ms=1000)
+    written = cluster.put("digest-late", "late").json()
+    late, follower = bucket_of("digest-late"), cluster.followers[0]
+    leads, lags = (digest(cluster, node, bucket=late) for node in (cluster.leader, follower))
+    pairs = enumerate(zip(leads["buckets"], lags["buckets"], strict=True))
+    assert [bucket for bucket, (one, other) in pairs if one != other] == [late]
+    assert (leads["max_seq"], lags["max_seq"]) == (written["seq"], written["seq"] - 1)
+    assert leads["versions"] == lags["versions"] | {
+        "digest-late": [written["epoch"], written["seq"]]
+    }
+    assert "digest-late" not in lags["versions"]
+    cluster.wait_converged()
+    expected = digest(cluster, cluster.leader)
+    assert expected["contiguous"] == expected["max_seq"] == written["seq"]
+    assert expected["keys"] == len(cluster.client.get(f"{cluster.leader.url}/dump").json())
+    assert all(digest(cluster, node) == expected for node in cluster.followers)
+
+
+def test_leader_tells_the_digests_of_its_followers(cluster: Cluster) -> None:
+    """For who cannot reach them: word for word what they say themselves."""
+    cluster.put("digest-relayed", "x")
+    cluster.wait_converged()
+    bucket = bucket_of("digest-relayed")
+    shown = cluster.client.get(f"{cluster.leader.url}/admin/digests?bucket={bucket}").json()
+    assert shown == {
+        node.url: cluster.client.get(f"{node.url}/digest?bucket={bucket}").json()
+        for node in cluster.followers
+    }
+    assert "digest-relayed" in shown[cluster.followers[0].url]["versions"]
 
 
 def test_health_and_ready_tell_role_and_name(cluster: Cluster) -> None:
@@ -221,10 +269,12 @@ def test_openapi_describes_every_call(cluster: Cluster) -> None:
     assert {
         "/kv/{key}",
         "/dump",
+        "/digest",
         "/health",
         "/ready",
         "/admin/quorum",
         "/admin/delays",
         "/admin/links",
         "/admin/replica-status",
+        "/admin/digests",
     } <= set(document["paths"])
