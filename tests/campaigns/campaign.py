@@ -22,7 +22,7 @@ from orchestration.interrupt import Interrupted, SignalGuard
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-MAX_SHOWN_EVIDENCE = 20
+MAX_SHOWN_EVIDENCE = 40
 
 
 class Violation(Exception):  # noqa: N818  it is what a campaign looks for, not a failure of its own

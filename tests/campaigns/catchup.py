@@ -191,6 +191,7 @@ def campaign(stage: Stage) -> str:
             work.check_equal()
             away_mib = work.leave_away(form.away_s)
             work.check_equal()
+        cluster.check_logs()
     if took_s > CATCH_UP_LIMIT_S:
         wrong.append(f"catching up took {took_s:.1f} s, {CATCH_UP_LIMIT_S:g} s at most")
     for name, grown_mib in (("wiped", wiped_mib), ("away", away_mib)):

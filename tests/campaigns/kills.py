@@ -27,11 +27,11 @@ from tests.campaigns.writers import Manners, Writers
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-ROUNDS, SHORT_ROUNDS = 200, 12
-LEADER_ROUNDS, SHORT_LEADER_ROUNDS = 50, 5
-# Two kinds of log: one that reaches back to the start, and one so short that a follower which was
-# away for a moment needs a snapshot.
-LOGS = ({}, {"LOG_ENTRIES": "300", "MAX_IN_FLIGHT": "300"})
+ROUNDS, SHORT_ROUNDS = 200, 9
+LEADER_ROUNDS, SHORT_LEADER_ROUNDS = 50, 4
+# Two kinds of memory: one that reaches back to the start, and one so short that a follower which
+# was away for a moment needs a snapshot.
+LOGS = ({}, {"LOG_ENTRIES": "300", "MAX_IN_FLIGHT": "300", "IDEMPOTENCY_KEYS": "5000"})
 SETTINGS = {"REQUEST_TIMEOUT": "1", "HEARTBEAT_TIMEOUT_S": "2", "RECONNECT_MAX_S": "0.2"}
 MAX_AWAY_S = 0.5
 MAX_AGAIN_S = 0.8
@@ -149,6 +149,7 @@ def kill_followers(stage: Stage, background: Background, rounds: int) -> str:
                 torment.round()
             keys = torment.check_contents()
             cluster.kill(*cluster.nodes)
+            cluster.check_logs()
         ledger = torment.ledger
         totals += Counter(rounds=share, kills=torment.kills, writes=len(ledger.writes))
         retried = sum(write.idempotency_key is not None for write in ledger.writes)

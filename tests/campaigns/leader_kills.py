@@ -40,6 +40,7 @@ def kill_leaders(stage: Stage, background: Background, rounds: int) -> str:
             check_refusal(cluster)
             check_disks(cluster, ledger)
             cluster.kill(*cluster.nodes)
+            cluster.check_logs()
         acknowledged += ledger.count(Outcome.ACKNOWLEDGED)
         unknown += ledger.count(Outcome.UNKNOWN)
     stage.say(

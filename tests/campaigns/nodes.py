@@ -34,6 +34,7 @@ START_TIMEOUT_S = 30.0
 CALL_TIMEOUT_S = 30.0
 WAIT_TIMEOUT_S = 60.0
 POLL_S = 0.02
+LOG_LINES = 15
 
 
 def wait_until(condition: Callable[[], Any], what: str, timeout_s: float = WAIT_TIMEOUT_S) -> Any:
@@ -218,6 +219,22 @@ class Cluster:
         except httpx.HTTPError:
             return False
         return (health["node_id"], health["start_id"]) == (node.name, node.start_id)
+
+    def check_logs(self) -> None:
+        """Checks that no node met a bug of its own.
+
+        Raises:
+            Violation: One did; the evidence is what it logged.
+        """
+        for node in self.nodes:
+            lines = node.log.read_text(encoding="utf-8", errors="replace").splitlines()
+            bugs = [number for number, line in enumerate(lines) if line.startswith("Traceback")]
+            if bugs:
+                first = bugs[0]
+                raise Violation(
+                    f"{node.name} met {len(bugs)} bugs; see {node.log}. The first of them:",
+                    lines[max(0, first - 1) :][:LOG_LINES],
+                )
 
     # --- calls --------------------------------------------------------------------------------
 

@@ -90,6 +90,7 @@ def campaign(stage: Stage) -> str:
         check(loop, growths)
         cluster.wait_converged()
         check_equal(cluster, cluster.nodes)
+        cluster.check_logs()
     worst = max(growth.mib_per_min for growth in growths)
     return (
         f"{loop.acknowledged:,} writes at {rate_per_s:,.0f}/s, no error, memory up by "

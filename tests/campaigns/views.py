@@ -43,7 +43,7 @@ def check_equal(cluster: Cluster, nodes: Sequence[Node]) -> None:
         pairs = zip(first[1]["buckets"], digest["buckets"], strict=True)
         buckets = [number for number, (one, other) in enumerate(pairs) if one != other]
         evidence = [f"{first[0].name}: {_brief(first[1])}", f"{node.name}: {_brief(digest)}"]
-        evidence.append(f"buckets that differ: {buckets}")
+        evidence.append(f"buckets that differ: {len(buckets)} of {BUCKETS}")
         evidence += _differences(cluster, first[0], node, buckets)
         raise Violation(f"The digests of {first[0].name} and {node.name} differ.", evidence)
 

@@ -1,0 +1,191 @@
+"""Hostile leaders: what a live follower gets over its replication channel, and must not take."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import msgspec
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+
+from kv_app.messages import PROTOCOL_VERSION, Base, Entries, Heartbeat, Hello, LeaderMessage
+from tests.campaigns.campaign import Violation
+from tests.campaigns.random_messages import NUMBERS, damaged, encode, random_message, random_noise
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from random import Random
+
+    from websockets.sync.client import ClientConnection
+
+    from tests.campaigns.nodes import Node
+
+ANSWER_TIMEOUT_S = 5.0
+MAX_MESSAGES = 6
+MAX_TRIES = 20
+# A frame's head that promises more than any node may hold: 2^62 bytes, masked with zeros.
+ENDLESS_FRAME = struct.pack(">BBQ4x", 0x82, 0x80 | 127, 1 << 62)
+
+
+class HostileLeader:
+    """Opens channels to one follower, and breaks the rules in each.
+
+    Args:
+        follower: Whom; another leader, the real one, has a channel to it.
+        token: The cluster's.
+        hello: The real leader's, whose cluster it pretends to be in half of its channels.
+        random: All choices.
+    """
+
+    def __init__(self, follower: Node, token: str, hello: Hello, random: Random) -> None:
+        self.done: Counter[str] = Counter()
+        self._url = f"ws{follower.url.removeprefix('http')}/replication"
+        self._address = (urlsplit(follower.url).hostname or "", urlsplit(follower.url).port or 0)
+        self._token = token
+        self._hello = hello
+        self._random = random
+        self._attacks: list[Callable[[], None]] = [
+            self.send_bytes,
+            self.open_without_token,
+            self.say_hello_wrongly,
+            self.promise_an_endless_frame,
+            self.leave_in_the_middle,
+            self.break_the_protocol,
+            self.break_the_protocol,
+        ]
+
+    def attack(self) -> None:
+        """Opens one channel, or none, and misbehaves.
+
+        Raises:
+            Violation: The follower did not end the channel, or gave no reason.
+        """
+        attack = self._random.choice(self._attacks)
+        attack()
+        self.done[attack.__name__.replace("_", " ")] += 1
+
+    def send_bytes(self) -> None:
+        """Bytes that are not even HTTP, on a plain connection."""
+        with socket.create_connection(self._address, ANSWER_TIMEOUT_S) as plain:
+            plain.sendall(random_noise(self._random) + b"\r\n\r\n")
+
+    def open_without_token(self) -> None:
+        """A channel without the token, or with another one, must not open."""
+        header = self._random.choice([{}, {"Authorization": f"Bearer {self._token}x"}])
+        with contextlib.suppress(Exception):
+            with connect(self._url, additional_headers=header, proxy=None):
+                pass
+            raise Violation("A channel without the token was opened.")
+
+    def say_hello_wrongly(self) -> None:
+        """A first message that opens no channel: noise, another message, or a hello of others."""
+        random = self._random
+        payload = random.choice(
+            [
+                random_noise(random),
+                encode(random_message(random, LeaderMessage)),
+                damaged(random, encode(self._hello)),
+                encode(self._strange_hello()),
+            ]
+        )
+        with self._open() as channel:
+            channel.send(random.choice([payload, payload.hex()]))
+            self._expect_end(channel, payload)
+
+    def promise_an_endless_frame(self) -> None:
+        """A frame that claims to be longer than memory."""
+        with self._open() as channel:
+            channel.socket.sendall(ENDLESS_FRAME)
+            self._expect_end(channel, ENDLESS_FRAME)
+
+    def leave_in_the_middle(self) -> None:
+        """A channel that was opened well, and ends within a frame."""
+        with self._open() as channel:
+            channel.send(encode(self._hello))
+            payload = encode(random_message(self._random, LeaderMessage))
+            head = struct.pack(">BB4x", 0x82, 0x80 | min(125, len(payload) + 1))
+            channel.socket.sendall(head + payload[:100])
+            channel.socket.shutdown(socket.SHUT_RDWR)
+
+    def break_the_protocol(self) -> None:
+        """A channel that was opened well, then messages none of which may be applied."""
+        sent: list[Any] = []
+        with self._open() as channel:
+            channel.send(encode(self._hello))
+            for _ in range(self._random.randrange(MAX_MESSAGES)):
+                message = self._harmless_message()
+                sent.append(message)
+                with contextlib.suppress(ConnectionClosed):
+                    channel.send(encode(message))
+            last = self._random.choice([encode(self._hello), random_noise(self._random), b"\xc1"])
+            with contextlib.suppress(ConnectionClosed):
+                channel.send(last)
+            self._expect_end(channel, sent, last)
+
+    # --- inside -------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[ClientConnection]:
+        header = {"Authorization": f"Bearer {self._token}"}
+        with connect(
+            self._url, additional_headers=header, proxy=None, compression=None, ping_interval=None
+        ) as channel:
+            yield channel
+            channel.socket.close()  # no polite end
+
+    def _strange_hello(self) -> Hello:
+        """A hello of another protocol, another cluster, or an epoch that is over."""
+        random = self._random
+        past = min(random.choice(NUMBERS), self._hello.epoch - 1)
+        change = random.choice(
+            [
+                {"protocol": random.choice([0, PROTOCOL_VERSION - 1, PROTOCOL_VERSION + 1])},
+                {"cluster_id": "another", "epoch": random.choice(NUMBERS)},
+                {"epoch": past},
+            ]
+        )
+        return msgspec.structs.replace(self._hello, **change)
+
+    def _harmless_message(self) -> Any:
+        """A random message of the channel that says nothing which a follower may believe."""
+        for _ in range(MAX_TRIES):
+            message = random_message(self._random, LeaderMessage)
+            if not self._is_credible(message):
+                return message
+        return Heartbeat(0, 0)
+
+    def _is_credible(self, message: Any) -> bool:
+        """Whether a follower may act on it: it comes from who leads its cluster, in its epoch."""
+        match message:
+            case Entries():
+                return all(entry.epoch == self._hello.epoch for entry in message.entries)
+            case Base():
+                return message.epoch == self._hello.epoch
+            case Heartbeat():
+                return message.stable_seq > 0
+            case Hello():
+                return False
+        return False
+
+    def _expect_end(self, channel: ClientConnection, *sent: Any) -> None:
+        """Waits until the follower ends the channel.
+
+        Raises:
+            Violation: It did not, or did not say why.
+        """
+        try:
+            while True:
+                channel.recv(ANSWER_TIMEOUT_S)
+        except TimeoutError:
+            raise Violation("A follower kept a hostile channel.", [repr(sent)]) from None
+        except ConnectionClosed as closed:
+            if closed.rcvd is None or not closed.rcvd.reason:
+                raise Violation(
+                    "A follower ended a hostile channel without a reason.",
+                    [repr(sent), str(closed)],
+                ) from None
