@@ -81,6 +81,11 @@ def cli(ctx: click.Context) -> None:
     type=Parsed("PORT", limits.PORT.parse),
     help="The leader's port; followers take the next ones (free ports).",
 )
+@click.option(
+    "--data-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Keep the nodes' data there, each in a folder of its own (memory only).",
+)
 @json_option
 def up(
     engine: str | None,
@@ -88,6 +93,7 @@ def up(
     delay_ms: tuple[float, float] | None,
     quorum: int | None,
     port: int | None,
+    data_dir: Path | None,
     *,
     is_json: bool,
 ) -> int:
@@ -100,6 +106,7 @@ def up(
         delay_ms=delay_ms,
         quorum=quorum,
         port=port,
+        data_dir=data_dir,
         is_json=is_json,
     )
 
@@ -191,6 +198,9 @@ def web(
 @click.option("--followers", type=FOLLOWERS, help="Number of followers (5).")
 @click.option("--delay", "delay_ms", type=DELAY, help="Link delays in ms (0:100).")
 @engine_option
+@click.option(
+    "--durable", is_flag=True, help="Nodes acknowledge from their disks (fsync), not from memory."
+)
 @click.option(
     "--attach",
     "attach_url",

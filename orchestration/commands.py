@@ -32,6 +32,7 @@ def up(
     delay_ms: tuple[float, float] | None,
     quorum: int | None,
     port: int | None,
+    data_dir: Path | None,
     is_json: bool,
 ) -> int:
     """Start a cluster that outlives the command, and tell where it is."""
@@ -40,14 +41,15 @@ def up(
         delay_ms=delay_ms or DEFAULT_DELAY_MS,
         write_quorum=quorum,
         port=port,
+        data_dir=data_dir,
     )
     if quorum is not None:
         limits.Whole(0, settings.followers).check(quorum, "--k")
     with SignalGuard(watch_parent=True) as guard, Control.from_environment() as control:
         if engine == "compose":
-            if port is not None or settings.followers != COMPOSE_FOLLOWERS:
+            if (port, data_dir) != (None, None) or settings.followers != COMPOSE_FOLLOWERS:
                 raise UsageError(
-                    "--port and --followers cannot be chosen with --engine compose: "
+                    "--port, --data-dir and --followers cannot be chosen with --engine compose: "
                     "docker-compose.yml has them."
                 )
             cluster = kept.keep_compose(control, guard, delay_ms=settings.delay_ms, quorum=quorum)

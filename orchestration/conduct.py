@@ -1,6 +1,7 @@
 """Conducts a sweep as a command: cluster, load, report, verdict."""
 
 import csv
+import shutil
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -89,6 +90,7 @@ def conduct(
     )
     with processes.no_child_left():
         ending = sweep.execute()
+    shutil.rmtree(run.node_data, ignore_errors=True)
     if ending.message:
         stderr.print(ending.message, markup=False, soft_wrap=True)
     with guard.held():
@@ -117,6 +119,7 @@ def make_cluster(
         followers=scenario.followers,
         delay_ms=scenario.delay_ms or (0.0, 0.0),
         delay_seed=scenario.seed,
+        data_dir=run.node_data if scenario.durable else None,
     )
     return LocalCluster(settings, run.node_logs, control, held=guard.held)
 

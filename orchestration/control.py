@@ -161,6 +161,13 @@ class Control:
             links=links,
         )
 
+    def ack(self, leader_url: str) -> str:
+        """What an acknowledgment of this cluster means: fsync, memory, or mixed."""
+        leader = self._call("GET", leader_url, "/health")
+        links = self._call("GET", leader_url, "/admin/links")["links"].values()
+        durable = {bool(node.get("durable")) for node in (leader, *links)}
+        return "mixed" if len(durable) > 1 else "fsync" if durable == {True} else "memory"
+
     def dump(self, url: str) -> dict[str, str]:
         """All live keys of a node with their values."""
         return self._call("GET", url, "/dump", timeout_s=DUMP_TIMEOUT_S)

@@ -43,6 +43,11 @@ class RunFolder:
         """Where the nodes' logs go."""
         return self.path / "nodes"
 
+    @property
+    def node_data(self) -> Path:
+        """Where nodes with a disk keep their data while the run lasts."""
+        return self.path / "data"
+
     def trial(self, cell: Cell) -> Path:
         """Where the load generator writes for this cell."""
         return self.path / "trials" / f"block{cell.block}-k{cell.k}"
@@ -79,7 +84,7 @@ def start_manifest(
         "seed": scenario.seed,
         "engine": scenario.engine,
         "followers": scenario.followers,
-        "ack": "memory",
+        "ack": "unknown",
         "leader_url": "",
         "versions": versions(),
         "machine": machine(),

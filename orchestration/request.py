@@ -46,6 +46,7 @@ class SweepRequest:
     keys: int | None = None
     out: Path | None = None
     seed: int | None = None
+    durable: bool = False
 
     def __post_init__(self) -> None:
         """Raise UsageError for options that exclude each other."""
@@ -56,6 +57,11 @@ class SweepRequest:
         if self.attach_url is not None and self.followers is not None:
             raise UsageError(
                 "--followers cannot be chosen with --attach: the cluster has those it has."
+            )
+        if self.durable and self.where != "local":
+            raise UsageError(
+                "--durable starts local nodes with a disk: an attached cluster and Compose have "
+                "what they have; set DATA_DIR there."
             )
         if self.rate_per_s is not None and self.workload == "seed":
             raise UsageError(
@@ -125,6 +131,7 @@ def to_scenario(request: SweepRequest, *, followers: int, fresh_seed: int) -> Sc
         keys=request.keys,
         delay_ms=delay_ms,
         seed=_or(request.seed, fresh_seed),
+        durable=request.durable,
     )
 
 

@@ -36,6 +36,7 @@ class Scenario:
         keys: number of distinct keys; None takes the workload's own.
         delay_ms: range of the injected link delays; None leaves those of an attached cluster.
         seed: decides the order of cells, the arrivals, the keys and the link delays.
+        durable: nodes that are started here acknowledge from their disks.
     """
 
     workload: Workload
@@ -51,6 +52,7 @@ class Scenario:
     keys: int | None
     delay_ms: tuple[float, float] | None
     seed: int
+    durable: bool = False
 
     def __post_init__(self) -> None:
         """Raise UsageError, naming the option, for a value that cannot be run."""

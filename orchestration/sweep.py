@@ -165,6 +165,7 @@ class Sweep:
         delays = self._control.delays(self._cluster.leader_url)
         self._delay_ms = (delays.min_delay_ms, delays.max_delay_ms)
         self._delay_model = delays.delay_model
+        self._manifest["ack"] = self._control.ack(self._cluster.leader_url)
         self._manifest["leader_url"] = self._cluster.leader_url
         self._manifest["follower_urls"] = list(self._cluster.follower_urls.values())
         self._manifest["delay_ms"] = list(self._delay_ms)

@@ -54,6 +54,7 @@ class LocalSettings:
         delay_seed: their seed; None lets the leader draw one.
         write_quorum: k at the start; None leaves it to the leader.
         port: the leader listens here and the followers on the next n; None takes free ports.
+        data_dir: each node keeps its data in a folder of its own below; None: in memory only.
     """
 
     followers: int
@@ -61,6 +62,7 @@ class LocalSettings:
     delay_seed: int | None = None
     write_quorum: int | None = None
     port: int | None = None
+    data_dir: Path | None = None
 
 
 class LocalCluster:
@@ -236,9 +238,13 @@ def node_environments(
     followers = [
         {"ROLE": "follower", "NODE_ID": f"follower{index}"} for index in range(1, len(ports))
     ]
+    nodes = [leader, *followers]
+    if settings.data_dir is not None:
+        for node in nodes:
+            node["DATA_DIR"] = str(settings.data_dir.absolute() / node["NODE_ID"])
     return [
         {**node, "HOST": HOST, "PORT": str(port), "START_ID": start_id}
-        for node, port in zip([leader, *followers], ports, strict=True)
+        for node, port in zip(nodes, ports, strict=True)
     ]
 
 

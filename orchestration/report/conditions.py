@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 ACK_MEANINGS = {
     "memory": "the follower holds the write in memory; a power loss takes it",
-    "fsync": "the follower has the write on disk (fsync)",
+    "fsync": "the follower has the write on disk (fsync), and so has the leader",
+    "mixed": "some nodes have the write on disk (fsync), others in memory",
+    "unknown": "not known, the cluster did not start",
 }
 
 

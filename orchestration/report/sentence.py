@@ -58,7 +58,7 @@ def _gain(k: int, ack: str) -> str:
     if k == 0:
         return "a write may be lost with the leader"
     lost = "the leader" if k == 1 else f"the leader and {count(k - 1, 'follower')}"
-    if ack == "memory":
+    if ack != "fsync":
         return f"a write survives the loss of {lost} while the others' memory lasts"
     return f"a write survives the loss of {lost}"
 

@@ -26,6 +26,16 @@ from orchestration.scenario import Cell, Scenario, plan
 from orchestration.sweep import Ending, Sweep
 
 LEADER, FOLLOWER = "http://leader", "http://follower"
+LINK = {
+    "node_id": "follower",
+    "epoch": 1,
+    "contiguous": 0,
+    "max_seq": 0,
+    "holes": 0,
+    "connected": True,
+    "learner": False,
+    "detail": "",
+}
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 SCENARIO = Scenario(
     workload="writes",
@@ -53,6 +63,7 @@ class FakeCluster:
         self.calls: list[str] = []
         self.quorums: list[int] = []
         self.is_leader_alive = True
+        self.durable = {"leader": True, "follower": True}
 
     @property
     def leader_url(self) -> str:
@@ -85,7 +96,13 @@ class FakeCluster:
                 "max_delay_ms": 10.0,
                 "delay_model": "independent",
             },
-            "/admin/links": {"epoch": 1, "last_seq": 0, "stable_seq": 0, "links": {}},
+            "/admin/links": {
+                "epoch": 1,
+                "last_seq": 0,
+                "stable_seq": 0,
+                "links": {FOLLOWER: LINK | {"durable": self.durable["follower"]}},
+            },
+            "/health": {"durable": self.durable["leader"]},
         }
         return httpx.Response(200, json=bodies.get(path, {}))
 
@@ -181,6 +198,24 @@ def test_a_complete_manifest_says_what_the_run_was(tmp_path: Path) -> None:
     assert found["finished_at"] == "2026-01-02T03:04:05.000Z"
     assert found["machine"]["cores"] >= 1
     assert "locust" in found["versions"]
+
+
+@pytest.mark.parametrize(
+    ("durable", "ack"),
+    [
+        ({"leader": True, "follower": True}, "fsync"),
+        ({"leader": False, "follower": False}, "memory"),
+        ({"leader": True, "follower": False}, "mixed"),
+    ],
+)
+def test_a_manifest_says_what_an_acknowledgment_meant(
+    tmp_path: Path, durable: dict[str, bool], ack: str
+) -> None:
+    """It is asked of the nodes, not assumed."""
+    cluster = FakeCluster()
+    cluster.durable = durable
+    _, run = run_sweep(tmp_path, cluster, lambda _: good_result())
+    assert manifest(run)["ack"] == ack
 
 
 def test_an_interrupted_sweep_keeps_its_rows_and_stops_its_cluster(tmp_path: Path) -> None:

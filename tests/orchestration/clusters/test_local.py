@@ -44,3 +44,10 @@ def test_every_variable_that_a_node_reads_is_kept_from_it() -> None:
     )
     assert len(calls) > 20
     assert set(calls) - {"CLUSTER_TOKEN"} <= NODE_VARIABLES
+
+
+def test_nodes_with_a_disk_have_a_folder_each(tmp_path: Path) -> None:
+    """Two nodes never share a folder, wherever the nodes are started."""
+    settings = LocalSettings(followers=1, data_dir=tmp_path)
+    folders = [node["DATA_DIR"] for node in node_environments(settings, [8000, 8001], "nonce")]
+    assert folders == [str(tmp_path / "leader"), str(tmp_path / "follower1")]
