@@ -44,6 +44,7 @@ logger = logging.getLogger("kv_app.channel")
 MAX_ACK_BYTES = 16 << 20
 CONNECT_TIMEOUT_S = 5.0
 FIRST_RETRY_S = 0.05
+CUT = "cut on purpose, by POST /admin/links"
 # A heartbeat goes out this often per timeout, so that one may be late without harm.
 HEARTBEATS_PER_TIMEOUT = 4
 
@@ -278,12 +279,15 @@ class Link:
         """Ends the channel and keeps it down, until ``mend``: fault injection."""
         self.is_cut = True
         self._may_connect.clear()
-        self._disconnect(CLOSE_NORMAL, "cut on purpose, by POST /admin/links")
+        self._disconnect(CLOSE_NORMAL, CUT)
+        self._down()  # at once: from here on it neither counts nor sends
 
     def mend(self) -> None:
         """Lets a link that was cut connect again."""
-        self.is_cut = False
-        self._may_connect.set()
+        if self.is_cut:
+            self.is_cut = False
+            self.detail = "not connected yet"
+            self._may_connect.set()
 
     async def run(self) -> None:
         """Keeps the link up until it is cancelled."""
@@ -329,6 +333,8 @@ class Link:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         if not self._welcomed.done():
             raise ChannelError(self._client.closed.result())
+        if self.is_cut:  # while it was being connected
+            raise ChannelError(CUT)
 
     async def _serve(self) -> None:
         """Sends what the follower lacks, then keeps the channel alive until it ends."""

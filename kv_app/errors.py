@@ -110,7 +110,7 @@ class IdempotencyConflictError(StoreError):
 
 
 class TooManyInFlightError(StoreError):
-    """Too many writes wait for their quorum; ``limit`` names the setting."""
+    """Too many requests wait for their quorum or position; ``limit`` names the setting."""
 
     code = "too_many_in_flight"
     http_status = 429

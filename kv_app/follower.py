@@ -21,6 +21,8 @@ from kv_app.messages import (
     Version,
     Welcome,
 )
+from kv_app.metrics import SIZE_BOUNDS, Histogram
+from kv_app.position_waits import PositionWaits
 from kv_app.recovery import recover
 from kv_app.session import Session
 from kv_app.settings import Settings
@@ -46,6 +48,8 @@ class Follower:
         base_epoch: The epoch whose base it holds; 0 makes it a learner.
         stable_seq: Everything at or below is committed, as the leader last said.
         leader_url: Where the leader said that clients reach it.
+        reads: The reads that wait for a position.
+        batch_entries: How many entries came in one message.
     """
 
     def __init__(
@@ -71,6 +75,10 @@ class Follower:
         self.cluster_id, self.epoch, self.base_epoch, self.stable_seq = "", 0, 0, 0
         self.leader_url: str | None = None
         self._incarnation = secrets.token_hex(8)
+        self.reads = PositionWaits(
+            self._has_reached, settings.request_timeout_s, settings.max_in_flight
+        )
+        self.batch_entries = Histogram(SIZE_BOUNDS)
         self._settings = settings
         self._storage = storage
         self._commits: GroupCommit | None = None
@@ -87,6 +95,11 @@ class Follower:
         self.epoch = meta.promise.epoch if meta.promise is not None else 0
         self.base_epoch = meta.base.epoch if meta.base is not None else 0
         self.stable_seq = meta.stable[1]
+
+    @property
+    def commits(self) -> GroupCommit | None:
+        """The way of entries to the disk, if there is one."""
+        return self._commits
 
     @property
     def is_empty(self) -> bool:
@@ -185,6 +198,7 @@ class Follower:
         if self.base_epoch != base.epoch:
             self.base_epoch = base.epoch
             self._save(base=BaseRecord(base.epoch, leader_id=""))
+            self.reads.check_all()
         return True
 
     def is_followed(self, session: Session) -> bool:
@@ -214,10 +228,13 @@ class Follower:
                     f"an entry of epoch {entry.epoch}, seq {entry.seq}, operation "
                     f"{entry.operation} cannot be taken in epoch {self.epoch}"
                 )
+        self.batch_entries.observe(len(entries))
         taken = [entry for entry in entries if self.held.add(entry.seq)]
         for entry in taken:
             self.state.apply(entry)
             self.idempotency.remember(entry)
+            if self.reads.waiting:
+                self.reads.arrived(entry)
         self.note_stable(stable_seq)
         if self._commits is None:
             return True
@@ -244,6 +261,8 @@ class Follower:
         """
         for key, version in versions.items():
             self.state.install(key, version)
+        if self.reads.waiting:
+            self.reads.check(versions)
         if self._storage is not None:
             self._storage.install(versions.items(), ())
 
@@ -263,6 +282,7 @@ class Follower:
     def finish_snapshot(self, stable_seq: int, done: Callable[[], None]) -> bool:
         """Holds all that a snapshot covers; returns and calls ``done`` as ``take`` does."""
         self.held.advance(stable_seq)
+        self.reads.check_all()
         if self._storage is not None and self._storage.meta.folded < (self.epoch, stable_seq):
             self._storage.finish_snapshot((self.epoch, stable_seq))
         self.note_stable(stable_seq)
@@ -270,6 +290,17 @@ class Follower:
             return True
         self._commits.add((), done)
         return False
+
+    def _has_reached(self, key: str, epoch: int, seq: int) -> bool:
+        """Tells if a read of a key can show what was committed at a position, or something newer.
+
+        A base holds all that was committed in earlier epochs. Without the base of an epoch, what is
+        held at a position may be another epoch's.
+        """
+        version = self.state.read(key)
+        if version is not None and (version.epoch, version.seq) >= (epoch, seq):
+            return True
+        return self.base_epoch > epoch or (self.base_epoch == epoch and self.held.holds(seq))
 
     def readiness(self) -> Decision:
         """Returns ``OPEN`` if it follows a leader and holds all that there was when it began to."""

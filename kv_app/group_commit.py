@@ -13,6 +13,7 @@ from typing import Final
 
 from kv_app.errors import StorageError
 from kv_app.log import IdempotencyIndex
+from kv_app.metrics import SIZE_BOUNDS, TIME_BOUNDS_NS, Histogram
 from kv_app.storage import NOWHERE, Position, Storage
 
 # A commit of so few entries is synced in the loop, unless the last sync took longer than this.
@@ -32,6 +33,8 @@ class GroupCommit:
     Attributes:
         fold_to: Everything at or below is committed and held; the owner moves it on.
         unsynced_bytes: Of the entries that are not durable yet.
+        sync_times_ns: How long syncs took.
+        sync_entries: How many entries they made durable.
     """
 
     def __init__(
@@ -50,6 +53,8 @@ class GroupCommit:
         self.storage = storage
         self.fold_to: Position = NOWHERE
         self.unsynced_bytes = 0
+        self.sync_times_ns = Histogram(TIME_BOUNDS_NS)
+        self.sync_entries = Histogram(SIZE_BOUNDS)
         self._idempotency = idempotency
         self._on_failure = on_failure
         self._loop = asyncio.get_running_loop()
@@ -114,6 +119,8 @@ class GroupCommit:
 
     def _finish(self, sync_ns: int, waiting: list[Done], entries: list[EncodedEntry]) -> None:
         self._sync_ns = sync_ns
+        self.sync_times_ns.observe(sync_ns)
+        self.sync_entries.observe(len(entries))
         self.unsynced_bytes -= _size_bytes(entries)
         for done in waiting:
             done()

@@ -23,7 +23,9 @@ from kv_app.formation import Decision, Standing, decide
 from kv_app.group_commit import GroupCommit
 from kv_app.log import Log, LogRecord, fingerprint_of
 from kv_app.messages import Change, Entry, LinkStatus, Operation, SeqRange, Welcome
+from kv_app.metrics import SIZE_BOUNDS, TIME_BOUNDS_NS, Histogram
 from kv_app.outbox import encode_batches
+from kv_app.position_waits import PositionWaits
 from kv_app.quorum import QuorumTracker
 from kv_app.recovery import recover
 from kv_app.settings import Settings
@@ -50,6 +52,9 @@ class Leader:
         idempotency: The idempotency keys of all that.
         links: One per follower, in the order of ``FOLLOWER_URLS``.
         delays: Link delays of the entries that are appended now.
+        reads: The reads that wait for a position.
+        quorum_wait_ns: How long entries took from their append to their commit.
+        batch_entries: How many entries were appended in one turn of the loop.
     """
 
     def __init__(
@@ -85,6 +90,11 @@ class Leader:
         self._waits = Waits(
             settings.request_timeout_s, MAX_WAITERS_PER_WRITE * settings.max_in_flight, now_ns
         )
+        self.reads = PositionWaits(
+            self._has_reached, settings.request_timeout_s, settings.max_in_flight
+        )
+        self.quorum_wait_ns = Histogram(TIME_BOUNDS_NS)
+        self.batch_entries = Histogram(SIZE_BOUNDS)
         self._commits = None
         if storage is not None:
             self._commits = GroupCommit(storage, self.idempotency, on_failure or _raise)
@@ -307,6 +317,7 @@ class Leader:
         The disk comes after the links, so that the followers' syncs run beside the leader's own.
         """
         records, self._outbox = self._outbox, []
+        self.batch_entries.observe(len(records))
         # The delays may have changed since: what counts are those that the records were given.
         is_undelayed = all(record.delays.is_zero for record in records)
         frames = encode_batches(records, self.stable_seq) if is_undelayed else []
@@ -330,8 +341,39 @@ class Leader:
         if entry.idempotency_key is not None:
             self.idempotency.committed(entry.idempotency_key, record.ack_count)
         self._waits.resolve(entry.seq)
+        self.quorum_wait_ns.observe(self.now_ns() - record.appended_ns)
+        if self.reads.waiting:
+            self.reads.arrived(entry)
+
+    def _has_reached(self, key: str, epoch: int, seq: int) -> bool:
+        """Tells if a read of a key can show what was committed at a position, or something newer.
+
+        All that was committed in earlier epochs is what this one began with.
+        """
+        version = self.state.read(key)
+        if version is not None and (version.epoch, version.seq) >= (epoch, seq):
+            return True
+        if epoch != self.epoch:
+            return epoch < self.epoch
+        record = self.log.get(seq)
+        return seq <= self.stable_seq or (record is not None and record.committed)
 
     # --- what the links report ----------------------------------------------------------------
+
+    @property
+    def commits(self) -> GroupCommit | None:
+        """The way of entries to the disk, if there is one."""
+        return self._commits
+
+    @property
+    def uncommitted(self) -> int:
+        """How many entries are not committed yet."""
+        return self._quorum.uncommitted
+
+    @property
+    def waiting_writes(self) -> int:
+        """How many requests wait for a quorum."""
+        return len(self._waits)
 
     @property
     def stable_seq(self) -> int:

@@ -6,10 +6,10 @@ document; the hot path encodes the same shapes with msgspec.
 """
 
 from enum import IntEnum, StrEnum
-from typing import NewType
+from typing import Annotated, ClassVar, Literal, NewType
 
 import msgspec
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 Seq = NewType("Seq", int)
 Epoch = NewType("Epoch", int)
@@ -267,6 +267,33 @@ class PutBody(msgspec.Struct):
     value: str
 
 
+class BatchPut(
+    msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True, tag_field="op", tag="put"
+):
+    """An operation of a batch: a put."""
+
+    key: str
+    value: str
+
+
+class BatchDelete(
+    msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True, tag_field="op", tag="delete"
+):
+    """An operation of a batch: a delete, which has no value."""
+
+    key: str
+    value: ClassVar[None] = None
+
+
+BatchOperation = BatchPut | BatchDelete
+
+
+class BatchBody(msgspec.Struct, forbid_unknown_fields=True):
+    """Body of ``POST /kv``."""
+
+    operations: list[BatchOperation]
+
+
 class WriteBody(msgspec.Struct, gc=False):
     """Answer to a committed write."""
 
@@ -276,6 +303,12 @@ class WriteBody(msgspec.Struct, gc=False):
     seq: int
     follower_acks: int
     quorum_met: bool = True
+
+
+class BatchResults(msgspec.Struct):
+    """Answer to a committed batch: a result per operation, in their order."""
+
+    results: list[WriteBody]
 
 
 class ReadBody(msgspec.Struct, gc=False):
@@ -301,6 +334,7 @@ class ErrorDetail(BaseModel):
     leader_url: str | None = Field(None, description="Where the leader is, if known.")
     epoch: int | None = Field(None, description="Position of the entry, if there is one.")
     seq: int | None = Field(None, description="Position of the entry, if there is one.")
+    contiguous: int | None = Field(None, description="What this replica holds, on a read.")
     follower_acks: int | None = Field(None, description="Acknowledgments so far, on a write.")
     required: int | None = Field(None, description="The write quorum it needed, on a write.")
 
@@ -326,6 +360,42 @@ class WriteAnswer(BaseModel):
     seq: int
     follower_acks: int = Field(description="Followers that had acknowledged at the answer.")
     quorum_met: bool = True
+
+
+class PutOperation(BaseModel):
+    """A put in a batch."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    op: Literal["put"]
+    key: str = Field(min_length=1)
+    value: str
+
+
+class DeleteOperation(BaseModel):
+    """A delete in a batch."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    op: Literal["delete"]
+    key: str = Field(min_length=1)
+
+
+class BatchRequest(BaseModel):
+    """Body of a batch."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    operations: list[Annotated[PutOperation | DeleteOperation, Field(discriminator="op")]] = Field(
+        min_length=1,
+        description="At most MAX_BATCH_OPERATIONS. The later operation on a key wins.",
+    )
+
+
+class BatchAnswer(BaseModel):
+    """A committed batch."""
+
+    results: list[WriteAnswer] = Field(description="One per operation, in their order.")
 
 
 class ReadAnswer(BaseModel):
@@ -397,6 +467,19 @@ class LinkStatus(BaseModel):
         description="Whether it acknowledges from its disk; null at first."
     )
     detail: str = Field(description="Why it does not count, if it does not.")
+
+
+class LinkState(StrEnum):
+    """Whether the leader keeps the link to a follower up, or down on purpose."""
+
+    UP = "up"
+    DOWN = "down"
+
+
+class LinkRequest(BaseModel):
+    """What a link is to be."""
+
+    state: LinkState
 
 
 class LinksAnswer(BaseModel):

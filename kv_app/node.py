@@ -3,11 +3,14 @@
 import logging
 import os
 import sys
+from collections import Counter
+from typing import Any
 
 from kv_app.errors import (
     MalformedError,
     NotLeaderError,
     NotReadyError,
+    PositionNotReachedError,
     StorageError,
     TooLargeError,
 )
@@ -17,11 +20,13 @@ from kv_app.leader import Leader
 from kv_app.messages import HealthAnswer, Role, Version
 from kv_app.settings import Settings
 from kv_app.state import State
-from kv_app.storage import Storage, open_storage
+from kv_app.storage import Position, Storage, open_storage
 
 logger = logging.getLogger("kv_app")
 
 EXIT_STORAGE = 74  # EX_IOERR of sysexits.h
+# The outcome of a write that is no error.
+ACKNOWLEDGED = "acknowledged"
 
 
 def end_process(error: StorageError) -> None:
@@ -41,6 +46,8 @@ class Node:
         settings: What it was told at its start.
         leader: Set while it leads.
         follower: Set while it follows.
+        outcomes: How many writes ended how: acknowledged, or with the code of an error.
+        connections: All that are open, as the server keeps them.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -48,6 +55,8 @@ class Node:
         self.storage: Storage | None = None
         self.leader: Leader | None = None
         self.follower: Follower | None = None
+        self.outcomes: Counter[str] = Counter()
+        self.connections: set[Any] = set()
 
     def start(self) -> None:
         """Begins its role's work, in the running event loop.
@@ -79,9 +88,12 @@ class Node:
             self.leader.drain()
 
     def end_waits(self) -> None:
-        """Answers the writes that still wait as unknown."""
+        """Answers the writes that still wait as unknown, and the reads that do."""
         if self.leader is not None:
             self.leader.end_waits()
+        for replica in (self.leader, self.follower):
+            if replica is not None:
+                replica.reads.end()
 
     async def stop(self) -> None:
         """Ends its role's work."""
@@ -125,6 +137,12 @@ class Node:
             raise RuntimeError("a node has a role")
         return replica.state
 
+    def _replica(self) -> Leader | Follower:
+        replica = self.leader or self.follower
+        if replica is None:
+            raise RuntimeError("a node has a role")
+        return replica
+
     def require_leader(self) -> Leader:
         """Returns the leader's side of this node.
 
@@ -145,7 +163,7 @@ class Node:
             TooLargeError: It exceeds ``MAX_KEY_BYTES``.
         """
         if not key:
-            raise MalformedError("A key must not be empty; use /kv/{key}.")
+            raise MalformedError("A key must not be empty; it has one character at least.")
         self._check_size("key", key, "MAX_KEY_BYTES", self.settings.max_key_bytes)
 
     def check_value(self, value: str) -> None:
@@ -170,6 +188,25 @@ class Node:
         """Returns what this replica shows of a key; a deletion has the value None."""
         return self.state.read(key)
 
+    async def wait_reached(self, key: str, position: Position) -> None:
+        """Waits until a read of a key can show the write at a position, or a newer one.
+
+        Raises:
+            PositionNotReachedError: It could not within ``REQUEST_TIMEOUT``.
+            TooManyInFlightError: Too many reads wait already.
+        """
+        if await self._replica().reads.wait(key, *position):
+            return
+        (asked_epoch, asked_seq), (epoch, contiguous, _) = position, self.position()
+        elsewhere = "" if self.leader is not None else " or read from the leader"
+        raise PositionNotReachedError(
+            f"This {self.role} cannot show {asked_epoch}.{asked_seq} yet: of epoch {epoch} it "
+            f"holds everything up to {contiguous}; try again later{elsewhere}.",
+            epoch=asked_epoch,
+            seq=asked_seq,
+            contiguous=contiguous,
+        )
+
     def health(self) -> HealthAnswer:
         """Returns who it is."""
         return HealthAnswer(
@@ -186,10 +223,7 @@ class Node:
         Raises:
             NotReadyError: It cannot, and why.
         """
-        replica = self.leader or self.follower
-        if replica is None:
-            raise RuntimeError("a node has a role")
-        decision = replica.readiness()
+        decision = self._replica().readiness()
         if decision.standing is not Standing.OPEN:
             raise NotReadyError(
                 f"The {self.role} is not ready: {decision.reason}.", reason=str(decision.standing)

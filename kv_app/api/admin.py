@@ -4,18 +4,24 @@ import asyncio
 import math
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from typing import Any, Final, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 import httpx
 import msgspec
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Path, Request
 from pydantic import ValidationError
 
 from kv_app.api.access import check_token
 from kv_app.api.answers import document_errors
 from kv_app.api.ops import BucketNumber
 from kv_app.delays import MAX_DELAY_LIMIT_MS
-from kv_app.errors import MalformedError, NotLeaderError, TooLargeError, UnauthorizedError
+from kv_app.errors import (
+    InternalError,
+    MalformedError,
+    NotLeaderError,
+    TooLargeError,
+    UnauthorizedError,
+)
 from kv_app.leader import Leader
 from kv_app.messages import (
     UNREADABLE,
@@ -23,7 +29,10 @@ from kv_app.messages import (
     DelaysRequest,
     DigestAnswer,
     ErrorBody,
+    LinkRequest,
     LinksAnswer,
+    LinkState,
+    LinkStatus,
     QuorumAnswer,
     QuorumRequest,
     ReplicaStatusAnswer,
@@ -32,9 +41,10 @@ from kv_app.node import Node
 
 FOLLOWER_ANSWER_TIMEOUT_S = 5.0
 
+NodeName = Annotated[str, Path(description="The follower's `NODE_ID`, as `/admin/links` has it.")]
 _Data = TypeVar("_Data")
 _decode_dump: Final[Callable[[bytes], dict[str, Any]]] = msgspec.json.Decoder(dict[str, str]).decode
-_ERRORS = document_errors(MalformedError, UnauthorizedError, NotLeaderError)
+_ERRORS = document_errors(MalformedError, UnauthorizedError, NotLeaderError, InternalError)
 _BODY_ERRORS = document_errors(TooLargeError)
 
 
@@ -77,6 +87,14 @@ def router(node: Node) -> APIRouter:
     async def links() -> LinksAnswer:
         """Returns how far every follower is, without any data."""
         return _links(node.require_leader())
+
+    @routes.post("/links/{node_id:path}", responses=_BODY_ERRORS)
+    async def set_link(node_id: NodeName, request: LinkRequest) -> LinkStatus:
+        """Cuts the link to a follower, or lets it connect again: fault injection."""
+        leader = node.require_leader()
+        leader.set_link(node_id, is_up=request.state is LinkState.UP)
+        statuses = leader.link_statuses().values()
+        return next(status for status in statuses if status.node_id == node_id)
 
     @routes.get("/replica-status")
     async def replica_status() -> ReplicaStatusAnswer:

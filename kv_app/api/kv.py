@@ -5,11 +5,12 @@ described to OpenAPI by ``documented``, whose functions are never called.
 """
 
 import logging
+import re
 from typing import Annotated, Final
-from urllib.parse import unquote_to_bytes
+from urllib.parse import parse_qsl, unquote_to_bytes
 
 import msgspec
-from fastapi import APIRouter, Header, Path
+from fastapi import APIRouter, Header, Path, Query
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -23,6 +24,7 @@ from kv_app.errors import (
     NotFoundError,
     NotLeaderError,
     OutcomeUnknownError,
+    PositionNotReachedError,
     StoreError,
     TooLargeError,
     TooManyInFlightError,
@@ -37,7 +39,8 @@ from kv_app.messages import (
     WriteAnswer,
     WriteBody,
 )
-from kv_app.node import Node
+from kv_app.node import ACKNOWLEDGED, Node
+from kv_app.storage import Position
 
 logger = logging.getLogger("kv_app.api")
 
@@ -45,6 +48,9 @@ MAX_IDEMPOTENCY_KEY_BYTES = 256
 PREFIX: Final = "/kv/"
 
 _WRITES: Final = frozenset({"PUT", "DELETE"})
+# Neither number exceeds what the disk's positions hold.
+AFTER_PATTERN: Final = r"^([1-9][0-9]{0,17})\.([1-9][0-9]{0,17})$"
+_AFTER: Final = re.compile(AFTER_PATTERN, re.ASCII)
 _decode_put: Final = msgspec.json.Decoder(PutBody).decode
 
 
@@ -61,15 +67,24 @@ class KeyEndpoint:
             if method in _WRITES:
                 body = await self._write(method, scope, receive)
             else:
+                if scope["query_string"]:
+                    await self._wait(method, scope)
                 body = self._read(method, scope)
         except StoreError as error:
-            await self._refuse(error, method)(scope, receive, send)
+            await refusal(self._node, error, is_write=method in _WRITES)(scope, receive, send)
         except Exception:
             logger.exception("%s %s failed", method, scope["path"])
-            bug = InternalError(f"{method} of a key met a bug of the node; see its log.")
-            await self._refuse(bug, method)(scope, receive, send)
+            bug = bug_of(f"{method} of a key")
+            await refusal(self._node, bug, is_write=method in _WRITES)(scope, receive, send)
         else:
             await send_ok(send, body)
+
+    async def _wait(self, method: str, scope: Scope) -> None:
+        """Waits until a read can show what its query asks for."""
+        if method == "GET" and (position := after_of(scope["query_string"])) is not None:
+            key = key_of(scope)
+            self._node.check_key(key)
+            await self._node.wait_reached(key, position)
 
     def _read(self, method: str, scope: Scope) -> bytes:
         if method != "GET":
@@ -99,16 +114,23 @@ class KeyEndpoint:
         record = leader.append(operation, key, value, idempotency_key_of(scope))
         if not record.committed:
             await leader.wait_committed(record)
+        node.outcomes[ACKNOWLEDGED] += 1
         entry = record.entry
         return encode_json(WriteBody(key, value, entry.epoch, entry.seq, record.ack_count))
 
-    def _refuse(self, error: StoreError, method: str) -> Response:
-        """Returns an error's answer; a write's also says how far its quorum had come."""
-        if method not in _WRITES:
-            return error_response(error)
-        leader = self._node.leader
-        required = leader.write_quorum if leader is not None else None
-        return error_response(error, follower_acks=0, required=required)
+
+def bug_of(call: str) -> InternalError:
+    """Returns what a client is told of a bug."""
+    return InternalError(f"{call} met a bug of the node; see its log.")
+
+
+def refusal(node: Node, error: StoreError, *, is_write: bool) -> Response:
+    """Returns an error's answer; a write's also says how far its quorum had come."""
+    if not is_write:
+        return error_response(error)
+    node.outcomes[error.code] += 1
+    required = node.leader.write_quorum if node.leader is not None else None
+    return error_response(error, follower_acks=0, required=required)
 
 
 def key_of(scope: Scope) -> str:
@@ -125,6 +147,28 @@ def key_of(scope: Scope) -> str:
         return unquote_to_bytes(raw).decode()[len(PREFIX) :]
     except UnicodeDecodeError:
         raise MalformedError("The key in the path is not UTF-8; encode it so.") from None
+
+
+def after_of(query: bytes) -> Position | None:
+    """Returns the position in a read's query, ``after=EPOCH.SEQ``; None if it has none.
+
+    Raises:
+        MalformedError: It is no position, or there is another parameter. To ignore that would give
+            a client less than it asked for, unseen.
+    """
+    position = None
+    for name, text in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
+        if name != "after":
+            raise MalformedError(
+                f"A read has no parameter {name[:80]!r}; it takes after=EPOCH.SEQ, or none."
+            )
+        found = _AFTER.fullmatch(text)
+        if found is None or position is not None:
+            raise MalformedError(
+                "after must be the EPOCH.SEQ of one write's answer, as in after=1.42, given once."
+            )
+        position = int(found[1]), int(found[2])
+    return position
 
 
 async def read_body(receive: Receive, max_bytes: int) -> bytes:
@@ -189,12 +233,26 @@ def idempotency_key_of(scope: Scope) -> str | None:
 
 documented: Final = APIRouter(tags=["keys"])
 
-KeyPath = Annotated[str, Path(description="Any UTF-8, also with slashes; not empty.")]
+KeyPath = Annotated[
+    str, Path(description="All of the path behind `/kv/`: any UTF-8, also with slashes; not empty.")
+]
 IdempotencyKey = Annotated[
     str | None,
-    Header(description="A retry with the same key never becomes a second write."),
+    Header(
+        description="Printable ASCII. A retry with the same key never becomes a second write.",
+        min_length=1,
+        max_length=MAX_IDEMPOTENCY_KEY_BYTES,
+        pattern="^[ -~]+$",
+    ),
 ]
-_WRITE_ERRORS = document_errors(
+After = Annotated[
+    str | None,
+    Query(
+        description="EPOCH.SEQ of a write's answer: waits until that write or a newer one shows.",
+        pattern=AFTER_PATTERN,
+    ),
+]
+_WRITE_FAILURES: Final = (
     MalformedError,
     NotLeaderError,
     TooLargeError,
@@ -204,23 +262,33 @@ _WRITE_ERRORS = document_errors(
     NotAttemptedError,
     OutcomeUnknownError,
 )
+WRITE_ERRORS: Final = document_errors(*_WRITE_FAILURES)
+WRITE_OUTCOMES: Final = (ACKNOWLEDGED, *(error.code for error in _WRITE_FAILURES))
 
 
-@documented.put("/kv/{key}", responses=_WRITE_ERRORS)
+@documented.put("/kv/{key}", responses=WRITE_ERRORS)
 def put(key: KeyPath, body: PutRequest, idempotency_key: IdempotencyKey = None) -> WriteAnswer:
     """Writes a value; answers once k followers have acknowledged it."""
     raise NotImplementedError
 
 
-@documented.delete("/kv/{key}", responses=_WRITE_ERRORS)
+@documented.delete("/kv/{key}", responses=WRITE_ERRORS)
 def delete(key: KeyPath, idempotency_key: IdempotencyKey = None) -> WriteAnswer:
     """Deletes a key, also an absent one; answers once k followers have acknowledged it."""
     raise NotImplementedError
 
 
 @documented.get(
-    "/kv/{key}", responses=document_errors(MalformedError, NotFoundError, TooLargeError)
+    "/kv/{key}",
+    responses=document_errors(
+        MalformedError,
+        NotFoundError,
+        PositionNotReachedError,
+        TooLargeError,
+        TooManyInFlightError,
+        InternalError,
+    ),
 )
-def get(key: KeyPath) -> ReadAnswer:
+def get(key: KeyPath, after: After = None) -> ReadAnswer:
     """Reads a key: the committed value on the leader, the newest applied one on a follower."""
     raise NotImplementedError

@@ -9,7 +9,7 @@ from fastapi.responses import StreamingResponse
 
 from kv_app.api.access import check_token
 from kv_app.api.answers import document_errors, encode_json
-from kv_app.errors import MalformedError, NotReadyError, UnauthorizedError
+from kv_app.errors import InternalError, MalformedError, NotReadyError, UnauthorizedError
 from kv_app.messages import DigestAnswer, HealthAnswer, ReadyAnswer
 from kv_app.node import Node
 from kv_app.state import BUCKETS, State
@@ -23,7 +23,7 @@ BucketNumber = Annotated[
 
 def router(node: Node) -> APIRouter:
     """Returns the calls that every node answers."""
-    routes = APIRouter(tags=["operations"])
+    routes = APIRouter(tags=["operations"], responses=document_errors(InternalError))
 
     @routes.get("/health")
     async def health() -> HealthAnswer:

@@ -8,86 +8,36 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-import httpx
 import pytest
 
-from kv_app.errors import StoreError, all_store_errors
 from kv_app.main import create_app
-from kv_app.messages import CLOSE_REFUSED, PROTOCOL_VERSION, Hello, Role
+from kv_app.messages import CLOSE_REFUSED, PROTOCOL_VERSION, Hello
 from kv_app.settings import Settings
 from tests.kv_app.fakes import encode, run
+from tests.kv_app.nodes import BY_CODE, error_of, serve, serve_follower, started
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator
 
+    import httpx
     from fastapi import FastAPI
 
-    Check = Callable[[httpx.AsyncClient], Awaitable[None]]
-
-BY_CODE = {error.code: error for error in all_store_errors()}
 # What the node answers so far, of the table of calls in its semantics.
 CALLS = {
     "/kv/{key}": {"get", "put", "delete"},
+    "/kv": {"post"},
     "/dump": {"get"},
     "/digest": {"get"},
     "/health": {"get"},
     "/ready": {"get"},
+    "/metrics": {"get"},
     "/admin/quorum": {"get", "post"},
     "/admin/delays": {"get", "post"},
     "/admin/links": {"get"},
+    "/admin/links/{node_id}": {"post"},
     "/admin/replica-status": {"get"},
     "/admin/digests": {"get"},
 }
-
-
-@contextlib.asynccontextmanager
-async def started(app: FastAPI) -> AsyncIterator[None]:
-    """Runs an application's lifespan, as a server does."""
-    events: asyncio.Queue[dict[str, str]] = asyncio.Queue()
-    answers: asyncio.Queue[Any] = asyncio.Queue()
-    scope = {"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}
-    task = asyncio.create_task(app(scope, events.get, answers.put))
-    events.put_nowait({"type": "lifespan.startup"})
-    assert (await answers.get())["type"] == "lifespan.startup.complete"
-    try:
-        yield
-    finally:
-        events.put_nowait({"type": "lifespan.shutdown"})
-        await task
-
-
-def serve(check: Check, **options: Any) -> None:
-    """Runs a test's coroutine function with a client of one node, a leader alone by default."""
-
-    async def main() -> None:
-        app = create_app(Settings(**options))
-        transport = httpx.ASGITransport(app=app)
-        async with (
-            started(app),
-            httpx.AsyncClient(transport=transport, base_url="http://node") as client,
-        ):
-            await check(client)
-
-    run(main)
-
-
-def serve_follower(check: Check, **options: Any) -> None:
-    """The same with a follower that nobody leads."""
-    serve(check, role=Role.FOLLOWER, **options)
-
-
-def error_of(response: httpx.Response, code: str) -> dict[str, Any]:
-    """Returns the error in a response, after holding it to the one shape."""
-    error_class: type[StoreError] = BY_CODE[code]
-    assert response.status_code == error_class.http_status
-    assert response.headers["content-type"] == "application/json"
-    body: dict[str, Any] = response.json()
-    assert body.keys() == {"error"}
-    error: dict[str, Any] = body["error"]
-    assert error["code"] == code
-    assert error["definite"] is error_class.definite
-    assert error["message"].endswith(".")
-    return error
 
 
 # --- one key ----------------------------------------------------------------------------------
@@ -359,6 +309,7 @@ def test_health_and_readiness_of_a_leader_alone() -> None:
             "node_id": "n",
             "epoch": 1,
             "start_id": "s",
+            "durable": False,
         }
         assert (await client.get("/ready")).json() == {"status": "ready", "role": "leader"}
 
@@ -476,7 +427,7 @@ def test_delays_are_changed_for_the_writes_to_come() -> None:
     ("method", "path", "code"),
     [
         ("GET", "/", "unknown_path"),
-        ("GET", "/kv", "unknown_path"),
+        ("GET", "/kvs", "unknown_path"),
         ("POST", "/replicate", "unknown_path"),
         ("GET", "/health/", "unknown_path"),
         ("GET", "/replication", "unknown_path"),
@@ -486,6 +437,10 @@ def test_delays_are_changed_for_the_writes_to_come() -> None:
         ("POST", "/kv/a", "method_not_allowed"),
         ("PATCH", "/kv/a", "method_not_allowed"),
         ("OPTIONS", "/kv/a", "method_not_allowed"),
+        ("GET", "/kv", "method_not_allowed"),
+        ("DELETE", "/kv", "method_not_allowed"),
+        ("POST", "/metrics", "method_not_allowed"),
+        ("GET", "/admin/links/f1", "method_not_allowed"),
     ],
 )
 def test_call_that_there_is_not_is_refused_in_the_one_shape(
@@ -749,7 +704,18 @@ WRITE_CODES = {
     "503": {"not_attempted"},
     "504": {"outcome_unknown"},
 }
-ADMIN_CODES = {"400": {"malformed"}, "401": {"unauthorized"}, "403": {"not_leader"}}
+READ_CODES = {
+    "400": {"malformed"},
+    "404": {"not_found"},
+    "409": {"position_not_reached"},
+    "413": {"too_large"},
+    "429": {"too_many_in_flight"},
+    "500": {"internal"},
+}
+OPEN_CODES = {"500": {"internal"}}
+DATA_CODES = {"401": {"unauthorized"}, **OPEN_CODES}
+ADMIN_CODES = {"400": {"malformed"}, "403": {"not_leader"}, **DATA_CODES}
+CHANGE_CODES = {**ADMIN_CODES, "413": {"too_large"}}
 
 
 @pytest.mark.parametrize(
@@ -757,20 +723,19 @@ ADMIN_CODES = {"400": {"malformed"}, "401": {"unauthorized"}, "403": {"not_leade
     [
         ("/kv/{key}", "put", WRITE_CODES),
         ("/kv/{key}", "delete", WRITE_CODES),
-        (
-            "/kv/{key}",
-            "get",
-            {"400": {"malformed"}, "404": {"not_found"}, "413": {"too_large"}},
-        ),
-        ("/dump", "get", {"401": {"unauthorized"}}),
-        ("/digest", "get", {"400": {"malformed"}, "401": {"unauthorized"}}),
-        ("/health", "get", {}),
-        ("/ready", "get", {"503": {"not_ready"}}),
+        ("/kv/{key}", "get", READ_CODES),
+        ("/kv", "post", WRITE_CODES),
+        ("/dump", "get", DATA_CODES),
+        ("/digest", "get", {"400": {"malformed"}, **DATA_CODES}),
+        ("/health", "get", OPEN_CODES),
+        ("/ready", "get", {"503": {"not_ready"}, **OPEN_CODES}),
+        ("/metrics", "get", OPEN_CODES),
         ("/admin/quorum", "get", ADMIN_CODES),
-        ("/admin/quorum", "post", ADMIN_CODES | {"413": {"too_large"}}),
+        ("/admin/quorum", "post", CHANGE_CODES),
         ("/admin/delays", "get", ADMIN_CODES),
-        ("/admin/delays", "post", ADMIN_CODES | {"413": {"too_large"}}),
+        ("/admin/delays", "post", CHANGE_CODES),
         ("/admin/links", "get", ADMIN_CODES),
+        ("/admin/links/{node_id}", "post", CHANGE_CODES),
         ("/admin/replica-status", "get", ADMIN_CODES),
         ("/admin/digests", "get", ADMIN_CODES),
     ],
