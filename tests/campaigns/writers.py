@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 HOT_KEYS = 20
 BATCH_OPERATIONS = 5
 # Of all writes: so many are batches, go to keys that all clients share, delete one of these.
-BATCH_SHARE, HOT_SHARE, DELETE_SHARE = 0.0, 0.3, 0.3
+BATCH_SHARE, HOT_SHARE, DELETE_SHARE = 0.1, 0.3, 0.3
 # So many clients give up before the answer, and after this long at most.
 IMPATIENT_SHARE, PATIENCE_S = 0.03, 0.01
 RETRY_SHARE, READ_SHARE = 0.5, 0.1

@@ -1,0 +1,185 @@
+"""The ways in which ``mutants`` breaks the store, and the tests that have to notice.
+
+Each is one exact replacement of text that occurs once. Who changes that text changes it here too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Mutation:
+    """A promise taken out of the code.
+
+    Attributes:
+        name: What is broken.
+        path: The file, from the root of the project.
+        old: Text that it holds exactly once.
+        new: What stands there instead.
+        tests: What has to go red, as arguments of pytest.
+    """
+
+    name: str
+    path: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+
+STATE = ("tests/kv_app/test_state.py",)
+QUORUM = ("tests/kv_app/test_quorum.py",)
+LEADER = ("tests/kv_app/test_leader.py",)
+CHANNEL = ("tests/kv_app/test_channel.py",)
+FOLLOWER = ("tests/kv_app/test_follower.py", "tests/kv_app/test_session.py")
+
+MUTATIONS = (
+    Mutation(
+        "an older version replaces a newer one",
+        "kv_app/state.py",
+        "elif (version.epoch, version.seq) <= (held.epoch, held.seq):",
+        "elif False:",
+        STATE,
+    ),
+    Mutation(
+        "a batch loses all but its first change",
+        "kv_app/state.py",
+        "for change in entry.changes:",
+        "for change in entry.changes[:1]:",
+        STATE,
+    ),
+    Mutation(
+        "deletions that may still be needed are forgotten",
+        "kv_app/follower.py",
+        "self.state.forget_deletions(self.epoch, whole - self._settings.log_entries)",
+        "self.state.forget_deletions(self.epoch, self.held.max_seq)",
+        FOLLOWER,
+    ),
+    Mutation(
+        "k counts one too few",
+        "kv_app/leader.py",
+        "entry, _encode_entry(entry), self.now_ns(), self.delays, self._quorum.write_quorum\n",
+        "entry, _encode_entry(entry), self.now_ns(), self.delays, "
+        "max(0, self._quorum.write_quorum - 1)\n",
+        LEADER,
+    ),
+    Mutation(
+        "one follower counts as often as it acknowledges",
+        "kv_app/quorum.py",
+        "if record is None or record.acked_by & bit:",
+        "if record is None:",
+        QUORUM,
+    ),
+    Mutation(
+        "the leader commits before its own disk has the entry",
+        "kv_app/quorum.py",
+        "or record.entry.seq > self.durable_seq",
+        "or record.entry.seq < 0",
+        QUORUM,
+    ),
+    Mutation(
+        "the leader shows a value before it is committed",
+        "kv_app/leader.py",
+        "        self.log.append(record)\n",
+        "        self.log.append(record)\n        self.state.apply(entry)\n",
+        LEADER,
+    ),
+    Mutation(
+        "a retry is appended again",
+        "kv_app/leader.py",
+        "            if first is not None:\n                return first\n",
+        "",
+        LEADER,
+    ),
+    Mutation(
+        "an idempotency key is taken for any write",
+        "kv_app/leader.py",
+        "if found.fingerprint != fingerprint_of(operation, key, value, changes):",
+        "if found.fingerprint == b'':",
+        LEADER,
+    ),
+    Mutation(
+        "a write that failed was appended all the same",
+        "kv_app/leader.py",
+        "        self._check_may_write()\n        seq = self.log.last_seq + 1\n",
+        "        seq = self.log.last_seq + 1\n",
+        LEADER,
+    ),
+    Mutation(
+        "what a follower has lost still counts",
+        "kv_app/leader.py",
+        "        self._forget(welcome.node_id)\n",
+        "",
+        LEADER,
+    ),
+    Mutation(
+        "a leader takes over followers with the data of another one",
+        "kv_app/leader.py",
+        "link.has_data = holds_any and welcome.cluster_id != self._cluster_id",
+        "link.has_data = False",
+        LEADER,
+    ),
+    Mutation(
+        "a learner counts at once",
+        "kv_app/channel.py",
+        "return self.is_connected and not self.is_learner",
+        "return self.is_connected",
+        CHANNEL,
+    ),
+    Mutation(
+        "a learner's acknowledgments count",
+        "kv_app/channel.py",
+        "        if self.is_learner:\n            self.teach()\n        elif ranges:\n",
+        "        if ranges:\n",
+        CHANNEL,
+    ),
+    Mutation(
+        "a learner gets the base before it has caught up",
+        "kv_app/channel.py",
+        "            and self.held.contiguous >= self._learns_until\n",
+        "",
+        CHANNEL,
+    ),
+    Mutation(
+        "a follower acknowledges what it does not apply",
+        "kv_app/follower.py",
+        "            self.state.apply(entry)\n",
+        "",
+        FOLLOWER,
+    ),
+    Mutation(
+        "a follower takes entries of other epochs",
+        "kv_app/follower.py",
+        "entry.epoch != self.epoch\n",
+        "False\n",
+        FOLLOWER,
+    ),
+    Mutation(
+        "a follower overwrites the data of another cluster",
+        "kv_app/follower.py",
+        "if is_same or self.is_empty:",
+        "if is_same or not is_same:",
+        FOLLOWER,
+    ),
+    Mutation(
+        "a follower acknowledges before its disk has the entry",
+        "kv_app/session.py",
+        "if self._follower.take(message.entries, message.stable_seq, acknowledge):",
+        "if self._follower.take(message.entries, message.stable_seq, acknowledge) or seqs:",
+        FOLLOWER,
+    ),
+    Mutation(
+        "nothing waits for the disk",
+        "kv_app/group_commit.py",
+        "        self.storage.sync()\n        return",
+        "        return",
+        ("tests/kv_app/test_group_commit.py",),
+    ),
+    Mutation(
+        "a damaged snapshot is taken",
+        "kv_app/snapshot.py",
+        "if digest != chunk.digest or chunk.bucket != self._bucket:",
+        "if chunk.bucket < 0:",
+        ("tests/kv_app/test_snapshot.py",),
+    ),
+)
