@@ -100,7 +100,7 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure the store's speed against a bare server and a naive store (needs wrk)."""
+    """Measure the store next to yardsticks, etcd and Redis (needs wrk, strace and both)."""
     install(session, "dev")
     run(session, "python", "-m", "tests.bench", *session.posargs)
 

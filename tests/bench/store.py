@@ -1,9 +1,8 @@
-"""The store under test: a leader and followers with a folder of data each, and what they hold."""
+"""The store under test: a leader and its followers, and whether they hold what was counted."""
 
 from __future__ import annotations
 
 import contextlib
-import shutil
 from typing import TYPE_CHECKING
 
 from orchestration.clusters.local import LocalCluster, LocalSettings
@@ -11,31 +10,25 @@ from orchestration.control import Control
 from orchestration.parity import check_parity
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
     from pathlib import Path
 
     from rich.console import Console
-
-
-class DurableCluster(LocalCluster):
-    """A local cluster whose nodes keep their data below the folder of their logs."""
-
-    def _spawn(self, index: int, port: int, environment: Mapping[str, str]) -> None:
-        data = self._log_dir / f"{environment['NODE_ID']}.data"
-        # A start on ports that were taken may have left some.
-        shutil.rmtree(data, ignore_errors=True)
-        super()._spawn(index, port, {**environment, "DATA_DIR": str(data)})
 
 
 @contextlib.contextmanager
 def run_store(
     folder: Path, *, followers: int, write_quorum: int, is_durable: bool
 ) -> Iterator[LocalCluster]:
-    """A cluster that takes writes, for as long as the block lasts."""
-    settings = LocalSettings(followers=followers, write_quorum=write_quorum)
-    kind = DurableCluster if is_durable else LocalCluster
+    """A cluster that takes writes, for as long as the block lasts.
+
+    Logs lie in ``folder``; the data of a durable one too.
+    """
+    settings = LocalSettings(
+        followers=followers, write_quorum=write_quorum, data_dir=folder if is_durable else None
+    )
     with Control() as control:
-        cluster = kind(settings, folder, control)
+        cluster = LocalCluster(settings, folder, control)
         try:
             cluster.start()
             yield cluster
