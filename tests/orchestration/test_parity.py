@@ -6,7 +6,7 @@ from zlib import crc32
 
 import httpx
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestration.control import Control
@@ -252,6 +252,8 @@ VERSIONS = st.dictionaries(
 )
 
 
+# A client for each example: on a busy machine one takes its time.
+@settings(deadline=None, max_examples=50)
 @given(leader=VERSIONS, follower=VERSIONS, is_reachable=st.booleans())
 def test_replicas_with_digests_are_compared_by_keys_values_and_versions(
     leader: dict[str, Version], follower: dict[str, Version], *, is_reachable: bool
