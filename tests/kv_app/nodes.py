@@ -7,12 +7,21 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 import httpx
+import msgspec
 
 from kv_app.errors import StoreError, all_store_errors
 from kv_app.main import create_app
-from kv_app.messages import Role
+from kv_app.messages import (
+    PROTOCOL_VERSION,
+    Base,
+    BaseHeld,
+    FollowerMessage,
+    Hello,
+    Role,
+    Welcome,
+)
 from kv_app.settings import Settings
-from tests.kv_app.fakes import run
+from tests.kv_app.fakes import WAIT_LIMIT_S, encode, run
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -72,3 +81,69 @@ def error_of(response: httpx.Response, code: str) -> dict[str, Any]:
     assert error["definite"] is error_class.definite
     assert error["message"].endswith(".")
     return error
+
+
+async def wait_ready(client: httpx.AsyncClient) -> None:
+    """Waits until a node can do its role's work."""
+    async with asyncio.timeout(WAIT_LIMIT_S):
+        while (await client.get("/ready")).status_code != 200:  # noqa: ASYNC110  sets no event
+            await asyncio.sleep(0)
+
+
+class OpenChannel:
+    """A WebSocket to a node, from the leader's side."""
+
+    def __init__(self) -> None:
+        self.events: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self.answers: asyncio.Queue[Any] = asyncio.Queue()
+
+    async def next(self) -> Any:
+        """Waits for the node's next event."""
+        async with asyncio.timeout(WAIT_LIMIT_S):
+            return await self.answers.get()
+
+    async def ask(self, message: object) -> FollowerMessage:
+        """Sends a message, and waits for the node's answer to it."""
+        return await self.ask_bytes(encode(message))
+
+    async def ask_bytes(self, payload: bytes) -> FollowerMessage:
+        """Sends a message that is encoded already, and waits for the node's answer to it."""
+        self.events.put_nowait({"type": "websocket.receive", "bytes": payload})
+        event = await self.next()
+        return msgspec.msgpack.decode(event["bytes"], type=FollowerMessage)
+
+
+@contextlib.asynccontextmanager
+async def open_channel(
+    app: FastAPI, token: str | None = None, epoch: int = 1
+) -> AsyncIterator[OpenChannel]:
+    """Opens a replication channel and says hello on it."""
+    channel = OpenChannel()
+    headers = [(b"authorization", f"Bearer {token}".encode())] if token else []
+    scope = {
+        "type": "websocket",
+        "path": "/replication",
+        "raw_path": b"/replication",
+        "headers": headers,
+        "query_string": b"",
+        "subprotocols": [],
+    }
+    channel.events.put_nowait({"type": "websocket.connect"})
+    hello = Hello(PROTOCOL_VERSION, "c", epoch, "leader", "http://leader:1", 0)
+    channel.events.put_nowait({"type": "websocket.receive", "bytes": encode(hello)})
+    task = asyncio.create_task(app(scope, channel.events.get, channel.answers.put))
+    yield channel
+    channel.events.put_nowait({"type": "websocket.disconnect", "code": 1000})
+    await task
+
+
+@contextlib.asynccontextmanager
+async def led(client: httpx.AsyncClient, epoch: int = 1) -> AsyncIterator[OpenChannel]:
+    """Leads the follower behind a client: opens a channel and gives it the base of an epoch."""
+    app = client._transport.app  # type: ignore[attr-defined]
+    async with open_channel(app, epoch=epoch) as channel:
+        await channel.next()  # accepted
+        event = await channel.next()
+        welcome = msgspec.msgpack.decode(event["bytes"], type=Welcome)
+        assert await channel.ask(Base(epoch, welcome.incarnation)) == BaseHeld(epoch)
+        yield channel

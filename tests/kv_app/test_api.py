@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import json
 import re
 from typing import TYPE_CHECKING, Any
@@ -11,16 +9,22 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from kv_app.main import create_app
-from kv_app.messages import CLOSE_REFUSED, PROTOCOL_VERSION, Hello
+from kv_app.messages import CLOSE_REFUSED
 from kv_app.settings import Settings
-from tests.kv_app.fakes import encode, run
-from tests.kv_app.nodes import BY_CODE, error_of, serve, serve_follower, started
+from tests.kv_app.fakes import run
+from tests.kv_app.nodes import (
+    BY_CODE,
+    error_of,
+    open_channel,
+    serve,
+    serve_follower,
+    started,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     import httpx
-    from fastapi import FastAPI
 
 # What the node answers so far, of the table of calls in its semantics.
 CALLS = {
@@ -520,41 +524,6 @@ def test_follower_answers_for_itself() -> None:
             assert (await client.get("/health")).json()["epoch"] == 1
 
     serve_follower(check)
-
-
-class OpenChannel:
-    """A WebSocket to a node, from the leader's side."""
-
-    def __init__(self) -> None:
-        self.events: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-        self.answers: asyncio.Queue[Any] = asyncio.Queue()
-
-    async def next(self) -> Any:
-        """Waits for the node's next event."""
-        async with asyncio.timeout(5):
-            return await self.answers.get()
-
-
-@contextlib.asynccontextmanager
-async def open_channel(app: FastAPI, token: str | None = None) -> AsyncIterator[OpenChannel]:
-    """Opens a replication channel and says hello on it."""
-    channel = OpenChannel()
-    headers = [(b"authorization", f"Bearer {token}".encode())] if token else []
-    scope = {
-        "type": "websocket",
-        "path": "/replication",
-        "raw_path": b"/replication",
-        "headers": headers,
-        "query_string": b"",
-        "subprotocols": [],
-    }
-    channel.events.put_nowait({"type": "websocket.connect"})
-    hello = Hello(PROTOCOL_VERSION, "c", 1, "leader", "http://leader:1", 0)
-    channel.events.put_nowait({"type": "websocket.receive", "bytes": encode(hello)})
-    task = asyncio.create_task(app(scope, channel.events.get, channel.answers.put))
-    yield channel
-    channel.events.put_nowait({"type": "websocket.disconnect", "code": 1000})
-    await task
 
 
 @pytest.mark.parametrize("bucket", ["-1", "256", "x", ""])
