@@ -38,6 +38,7 @@ class OpenLoop:
     """Writes a stream, each write with an idempotency key of its own.
 
     Attributes:
+        stream: What it writes.
         acknowledged: How many writes were answered 200.
         failures: All other answers and lost connections, with their numbers.
         latest_s: The most by which a write began late.
@@ -48,7 +49,7 @@ class OpenLoop:
         self.failures: Counter[str] = Counter()
         self.latest_s = 0.0
         self._url = url
-        self._stream = stream
+        self.stream = stream
         self._random = Random(seed)
         self._seed = seed
         self._begun = 0
@@ -62,7 +63,7 @@ class OpenLoop:
         """Writes until ``stop``."""
         start_s = time.monotonic()
         async with asyncio.TaskGroup() as group:
-            for _ in range(self._stream.clients):
+            for _ in range(self.stream.clients):
                 group.create_task(self._work(start_s))
 
     async def _work(self, start_s: float) -> None:
@@ -70,7 +71,7 @@ class OpenLoop:
         try:
             while not self._is_stopping:
                 number, self._begun = self._begun, self._begun + 1
-                due_s = start_s + number / self._stream.rate_per_s
+                due_s = start_s + number / self.stream.rate_per_s
                 await asyncio.sleep(max(0.0, due_s - time.monotonic()))
                 self.latest_s = max(self.latest_s, time.monotonic() - due_s)
                 await self._write(connection, number)
@@ -78,7 +79,7 @@ class OpenLoop:
             connection.close()
 
     async def _write(self, connection: Connection, number: int) -> None:
-        stream, random = self._stream, self._random
+        stream, random = self.stream, self._random
         key = f"{stream.prefix}{random.randrange(stream.keys)}"
         # Not the same bytes again and again, which a disk or a log might store as one.
         value = random.randbytes(stream.value_bytes // 2 + 1).hex()[: stream.value_bytes]
