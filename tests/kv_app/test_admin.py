@@ -1,7 +1,8 @@
-"""What a leader shows of the data of its followers."""
+"""What a leader shows of its followers, and what is done to their links."""
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -9,10 +10,15 @@ import pytest
 
 from kv_app.api.admin import _ask, _decode_dump
 from kv_app.messages import DigestAnswer, Role
-from tests.kv_app.fakes import run
+from tests.kv_app.fakes import FakeNetwork, run, until
+from tests.kv_app.nodes import error_of, serve, serve_follower, wait_ready
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from kv_app.leader import Leader
+
+    MakeNetwork = Callable[[int], FakeNetwork]
 
 URL = "http://f1:1"
 
@@ -113,3 +119,170 @@ def test_stranger_that_answers_for_a_followers_digest_is_shown_as_an_error(body:
     shown = digest_of(body)
     assert isinstance(shown, dict)
     assert shown["error"]["code"] == "unreachable"
+
+
+# --- links ------------------------------------------------------------------------------------
+
+
+def leader_of(client: httpx.AsyncClient) -> Leader:
+    """Returns the leader behind a client."""
+    leader: Leader = client._transport.app.node.leader  # type: ignore[attr-defined]
+    return leader
+
+
+async def set_link(client: httpx.AsyncClient, node_id: str, state: str) -> dict[str, Any]:
+    """Cuts or mends a link; returns what the leader shows of the follower at once."""
+    answer = await client.post(f"/admin/links/{node_id}", json={"state": state})
+    assert answer.status_code == 200
+    status: dict[str, Any] = answer.json()
+    shown = (await client.get("/admin/links")).json()["links"]
+    assert status in shown.values()
+    return status
+
+
+def serve_leader(
+    check: Callable[[httpx.AsyncClient], Any], network: FakeNetwork, write_quorum: int
+) -> None:
+    """Runs a test with a leader of all followers of a network."""
+    urls = tuple(network.followers)
+    serve(check, follower_urls=urls, write_quorum=write_quorum, reconnect_max_s=0.01)
+
+
+def test_link_that_is_cut_counts_for_nothing_at_once_and_stays_down(
+    make_network: MakeNetwork,
+) -> None:
+    """Its follower gets nothing more, and is not called; others are."""
+    network = make_network(2)
+
+    async def check(client: httpx.AsyncClient) -> None:
+        await wait_ready(client)
+        status = await set_link(client, "f1", "down")
+        assert (status["node_id"], status["connected"]) == ("f1", False)
+        assert "cut on purpose" in status["detail"]
+        refused = await client.put("/kv/a", json={"value": "1"})
+        assert error_of(refused, "not_attempted")["reason"] == "too_few_followers"
+        await client.post("/admin/quorum", json={"write_quorum": 1})
+        network[2].acknowledges = True
+        assert (await client.put("/kv/a", json={"value": "1"})).status_code == 200
+        for _ in range(5):
+            calls = len(network[2].clients)
+            network[2].client.close(1000, "goes and comes back")
+            await until(lambda calls=calls: len(network[2].clients) > calls)
+        assert network[1].attempts == 1
+        assert network[1].client.entries == []
+        again = await set_link(client, "f1", "down")
+        assert again == status
+
+    serve_leader(check, network, write_quorum=2)
+
+
+def test_link_that_is_mended_brings_what_was_missed_and_counts(make_network: MakeNetwork) -> None:
+    """As after any outage; to mend one that is up changes nothing."""
+    network = make_network(1)
+    network[1].acknowledges = True
+
+    async def check(client: httpx.AsyncClient) -> None:
+        await wait_ready(client)
+        await set_link(client, "f1", "down")
+        await client.post("/admin/quorum", json={"write_quorum": 0})
+        assert (await client.put("/kv/a", json={"value": "1"})).status_code == 200
+        status = await set_link(client, "f1", "up")
+        assert (status["connected"], status["detail"]) == (False, "not connected yet")
+        await client.post("/admin/quorum", json={"write_quorum": 1})
+        await wait_ready(client)
+        await network[1].client.has_sent(1)
+        assert (await client.put("/kv/a", json={"value": "2"})).json()["follower_acks"] == 1
+        status = await set_link(client, "f1", "up")
+        assert (status["connected"], status["detail"], status["contiguous"]) == (True, "", 2)
+        assert len(network[1].clients) == 2
+
+    serve_leader(check, network, write_quorum=1)
+
+
+def test_link_that_is_cut_while_it_connects_does_not_come_up(
+    make_network: MakeNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection was already on its way, and the follower says welcome."""
+    network = make_network(1)
+    calls: list[str] = []
+    may_connect = asyncio.Event()
+    may_connect.set()
+
+    async def connect(url: str, *arguments: Any, **options: Any) -> Any:
+        calls.append(url)
+        await may_connect.wait()
+        return await network.connect(url, *arguments, **options)
+
+    monkeypatch.setattr("kv_app.channel.connect", connect)
+
+    async def check(client: httpx.AsyncClient) -> None:
+        await wait_ready(client)
+        link = leader_of(client).links[0]
+        may_connect.clear()
+        network[1].client.close(1000, "a fault")
+        await until(lambda: len(calls) == 2)
+        await set_link(client, "f1", "down")
+        may_connect.set()
+        await until(lambda: len(network[1].clients) == 2)
+        await network[1].client.closed
+        assert not link.is_connected
+        assert "cut on purpose" in link.detail
+
+    serve_leader(check, network, write_quorum=1)
+
+
+@pytest.mark.parametrize("node_id", ["f2", "f1/", "F1", "", "é", "a/b"])
+def test_link_of_a_follower_that_was_never_heard_is_malformed(
+    node_id: str, make_network: MakeNetwork
+) -> None:
+    """The error says which ones were."""
+    network = make_network(1)
+
+    async def check(client: httpx.AsyncClient) -> None:
+        await wait_ready(client)
+        answer = await client.post(f"/admin/links/{node_id}", json={"state": "down"})
+        message = error_of(answer, "malformed")["message"]
+        assert repr(node_id) in message
+        assert message.endswith("these were: f1.")
+
+    serve_leader(check, network, write_quorum=1)
+
+
+def test_link_of_a_follower_with_any_name_can_be_cut(make_network: MakeNetwork) -> None:
+    """A name may have slashes and spaces."""
+    network = make_network(1)
+    network[1].node_id = "rack 1/é"
+
+    async def check(client: httpx.AsyncClient) -> None:
+        await wait_ready(client)
+        assert (await set_link(client, "rack%201/%C3%A9", "down"))["node_id"] == "rack 1/é"
+
+    serve_leader(check, network, write_quorum=1)
+
+
+@pytest.mark.parametrize("body", [{"state": "sideways"}, {"state": True}, {}, [], None])
+def test_state_of_a_link_that_cannot_be_is_malformed(
+    body: object, make_network: MakeNetwork
+) -> None:
+    """It is up or down; the link stays as it is."""
+    network = make_network(1)
+
+    async def check(client: httpx.AsyncClient) -> None:
+        await wait_ready(client)
+        error_of(await client.post("/admin/links/f1", json=body), "malformed")
+        assert leader_of(client).links[0].is_connected
+
+    serve_leader(check, network, write_quorum=1)
+
+
+def test_links_are_a_leaders_and_need_the_token() -> None:
+    """A follower has none; without the token nobody may cut one."""
+
+    async def check_follower(client: httpx.AsyncClient) -> None:
+        error_of(await client.post("/admin/links/f1", json={"state": "down"}), "not_leader")
+
+    async def check_token(client: httpx.AsyncClient) -> None:
+        error_of(await client.post("/admin/links/f1", json={"state": "down"}), "unauthorized")
+
+    serve_follower(check_follower)
+    serve(check_token, cluster_token="secret")
