@@ -156,32 +156,35 @@ class Storage:
         self.notice = notice
         self._database = database
         self._unsynced = WriteOptions()
+        self._is_installing = False
 
     # --- reading, at the start ----------------------------------------------------------------
 
     def entries(self) -> Iterator[Entry]:
         """Yields the log's entries above the fold, ascending by position."""
-        for _, value in self._scan(_after(self.meta.folded), _next(_LOG)):
-            yield _decode_entry(value)
+        with _failing("read"):
+            for _, value in self._scan(_after(self.meta.folded), _next(_LOG)):
+                yield _decode_entry(value)
 
     def versions(self) -> Iterator[tuple[str, Version]]:
         """Yields every key that has a value at the fold, with its version."""
-        for key, value in self._scan(_VERSION, _VERSIONS_END):
-            yield key[1:].decode(), _decode_version(value)
+        with _failing("read"):
+            for key, value in self._scan(_VERSION, _VERSIONS_END):
+                yield key[1:].decode(), _decode_version(value)
 
     def remembered(self) -> Iterator[RememberedWrite]:
         """Yields the writes whose idempotency keys outlived their entries, oldest first."""
-        for _, value in self._scan(_REMEMBERED, _next(_REMEMBERED)):
-            yield _decode_remembered(value)
+        with _failing("read"):
+            for _, value in self._scan(_REMEMBERED, _next(_REMEMBERED)):
+                yield _decode_remembered(value)
 
     def _scan(self, first: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
-        with _failing("read"):
-            iterator = self._database.iter()
-            iterator.seek(first)
-            while iterator.valid() and iterator.key() < end:
-                yield iterator.key(), iterator.value()
-                iterator.next()
-            iterator.status()  # an iterator also ends where a block is damaged
+        iterator = self._database.iter()
+        iterator.seek(first)
+        while iterator.valid() and iterator.key() < end:
+            yield iterator.key(), iterator.value()
+            iterator.next()
+        iterator.status()  # an iterator also ends where a block is damaged
 
     # --- writing ------------------------------------------------------------------------------
 
@@ -207,6 +210,8 @@ class Storage:
     def fold(self, upto: Position, stable: Position, entries: int) -> Position:
         """Moves the oldest entries into the versions; durable after the next ``sync``.
 
+        Not while a snapshot comes in, whose versions are newer, and which makes them needless.
+
         Args:
             upto: Entries above stay. Everything at or below must be committed, and held.
             stable: Everything at or below is committed.
@@ -215,23 +220,35 @@ class Storage:
         Returns:
             The fold's new position: ``upto``, or that of the last entry moved.
         """
+        if self._is_installing:
+            return self.meta.folded
         batch = WriteBatch(raw_mode=True)
-        operations, reached = 0, upto
-        first = _after(self.meta.folded)
-        for moved, (_, value) in enumerate(self._scan(first, _after(upto)), 1):
-            entry = _decode_entry(value)
-            _fold_entry(batch, entry)
-            operations += max(1, len(entry.changes))
-            if moved >= entries and operations >= MIN_FOLD:
-                reached = (entry.epoch, entry.seq)
-                break
-        batch.delete_range(first, _after(reached))
+        with _failing("read"):
+            reached = self._fold_into(batch, upto, entries)
+        if reached > self.meta.folded:  # an empty range may be refused
+            batch.delete_range(_after(self.meta.folded), _after(reached))
         self._put_meta(batch, msgspec.structs.replace(self.meta, folded=reached, stable=stable))
         self._write(batch)
         return reached
 
+    def _fold_into(self, batch: WriteBatch, upto: Position, entries: int) -> Position:
+        """Adds to a batch what the oldest entries leave behind; returns the fold's new position."""
+        operations = 0
+        oldest = self._scan(_after(self.meta.folded), _after(upto))
+        for moved, (_, value) in enumerate(oldest, 1):
+            entry = _decode_entry(value)
+            _fold_entry(batch, entry)
+            operations += max(1, len(entry.changes))
+            if moved >= entries and operations >= MIN_FOLD:
+                return entry.epoch, entry.seq
+        return upto
+
     def install(self, versions: Iterable[tuple[str, Version]], dropped: Iterable[str]) -> None:
-        """Takes a part of a snapshot: versions of some keys, and keys that it does not have."""
+        """Takes a part of a snapshot: versions of some keys, and keys that it does not have.
+
+        ``finish_snapshot`` ends it; one that never ends is replaced by the next.
+        """
+        self._is_installing = True
         batch = WriteBatch(raw_mode=True)
         for key, version in versions:
             _put_version(batch, key, version)
@@ -248,6 +265,7 @@ class Storage:
 
     def finish_snapshot(self, position: Position) -> None:
         """Lets the log begin above a snapshot; durable after the next ``sync``."""
+        self._is_installing = False
         batch = WriteBatch(raw_mode=True)
         batch.delete_range(_after(self.meta.folded), _after(position))
         self._put_meta(batch, msgspec.structs.replace(self.meta, folded=position, stable=position))
@@ -314,11 +332,29 @@ def _failing(what: str) -> Iterator[None]:
     try:
         yield
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise StorageError(f"a record on disk cannot be read: {error}") from error
+        raise _damaged(f"a record cannot be read: {error}") from error
     except StorageError:
         raise
     except Exception as error:  # the engine raises plain Exception
-        raise StorageError(f"the disk failed to {what}: {error}") from error
+        if _is_damage(error):
+            raise _damaged(_line(error)) from error
+        raise StorageError(f"the disk failed to {what}: {_line(error)}") from error
+
+
+def _is_damage(error: Exception) -> bool:
+    return "Corruption" in str(error)
+
+
+def _line(error: Exception) -> str:
+    """Returns the engine's message, which may have several lines, as one."""
+    return " ".join(str(error).split())
+
+
+def _damaged(what: str) -> StorageError:
+    return StorageError(
+        f"the data on disk is damaged ({what}); bring back the files of DATA_DIR, or move them "
+        "away: a follower then gets its data from the leader"
+    )
 
 
 # --- opening -----------------------------------------------------------------------------------
@@ -378,16 +414,15 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _open(folder: Path) -> Storage:
-    """Opens an existing database; a torn end of its log is cut, other damage is refused."""
-    notice = ""
+    """Opens an existing database; an unfinished end of its log is cut, damage is refused."""
+    database, notice = _open_database(folder)
     try:
-        database = Rdict(str(folder), _options(DBRecoveryMode.absolute_consistency()))
-    except Exception as error:  # noqa: BLE001  the engine raises plain Exception
-        notice = _torn_end(folder, error)
-        database = _open_torn(folder)
-    with _failing("read"):
-        record = database.get(_META)
-        meta = _decode_meta(record) if record is not None else None
+        with _failing("read"):
+            record = database.get(_META)
+            meta = _decode_meta(record) if record is not None else None
+    except StorageError:
+        database.close()
+        raise
     if meta is None or meta.format != FORMAT:
         found = "no record of a node" if meta is None else f"format {meta.format}"
         database.close()
@@ -398,28 +433,43 @@ def _open(folder: Path) -> Storage:
     return Storage(database, meta, notice)
 
 
-def _torn_end(folder: Path, error: Exception) -> str:
-    """Returns what to tell of an unfinished last write.
+def _open_database(folder: Path) -> tuple[Rdict, str]:
+    """Opens the engine's files; returns what was repaired, too."""
+    if wal.has_gap(folder):
+        raise _damaged("its log does not go on where its list of files ends")
+    try:
+        return _open_strictly(folder), ""
+    except Exception as error:  # noqa: BLE001  the engine raises plain Exception
+        torn = _torn_end(folder, error)
+    torn.cut()
+    with _failing("recover"):
+        database = _open_strictly(folder)
+    return database, f"{torn.path}: cut off {torn.size_bytes} bytes of a write that never finished"
+
+
+def _torn_end(folder: Path, error: Exception) -> wal.TornEnd:
+    """Returns the unfinished last write for which the engine did not open.
 
     Raises:
         StorageError: It is something else.
     """
-    if "lock" in str(error).lower():
+    if "LOCK:" in str(error):  # the file's name stands before what failed
         raise StorageError(
             f"{folder} is used by another process; end it, or choose another DATA_DIR."
         ) from error
-    torn = wal.torn_bytes(folder) if "Corruption" in str(error) else None
-    if torn is None:
+    if not _is_damage(error):
         raise StorageError(
-            f"{folder} is damaged ({error}); nothing was changed. Bring back its files, or move it "
-            "away: a follower then gets its data from the leader."
+            f"{folder} cannot be opened ({_line(error)}); see to the disk, or choose another "
+            "DATA_DIR. Nothing was changed."
         ) from error
-    return f"{folder}: cut off {torn} bytes of a write that was never finished"
+    torn = wal.find_torn_end(folder)
+    if torn is None:
+        raise _damaged(_line(error)) from error
+    return torn
 
 
-def _open_torn(folder: Path) -> Rdict:
-    with _failing("recover"):
-        return Rdict(str(folder), _options(DBRecoveryMode.tolerate_corrupted_tail_records()))
+def _open_strictly(folder: Path) -> Rdict:
+    return Rdict(str(folder), _options(DBRecoveryMode.absolute_consistency()))
 
 
 def _options(recovery: DBRecoveryMode, *, new: bool = False) -> Options:

@@ -1,0 +1,176 @@
+"""What a node's disk keeps, and what it refuses to open."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+import pytest
+
+from kv_app.errors import StorageError
+from kv_app.messages import Role, Version
+from kv_app.storage import (
+    FORMAT,
+    MIN_FOLD,
+    BaseRecord,
+    Config,
+    Member,
+    Meta,
+    Promise,
+    open_storage,
+)
+from tests.kv_app.disks import NODE_ID, append, memory_folder, opened
+from tests.kv_app.fake_leader import put
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+MANY = 1000
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A node's data folder."""
+    with memory_folder() as made:
+        yield made
+
+
+def refusal(folder: Path, node_id: str = NODE_ID) -> str:
+    """Returns why a folder is not opened."""
+    with pytest.raises(StorageError) as refused:
+        open_storage(folder, node_id, Role.FOLLOWER)
+    return str(refused.value)
+
+
+def test_new_disk_holds_a_node_of_its_name_that_knows_nothing(folder: Path) -> None:
+    """Each has an incarnation of its own, which it keeps."""
+    with opened(folder / "a" / "deep", Role.LEADER) as one, opened(folder / "b") as other:
+        assert one.meta == Meta(NODE_ID, Role.LEADER, one.meta.incarnation)
+        assert one.meta.format == FORMAT
+        assert len(one.meta.incarnation) == 16
+        assert one.meta.incarnation != other.meta.incarnation
+        first = one.meta
+    with opened(folder / "a" / "deep", Role.FOLLOWER) as again:
+        assert again.meta == first
+        assert again.notice == ""
+
+
+def test_record_of_a_node_comes_back_as_it_was_saved(folder: Path) -> None:
+    """Promise, base, members, k and floor: all that later epochs rest on."""
+    config = Config((Member("a", "http://a:1"), Member("", "http://b:1")), 1, 1)
+    with opened(folder) as storage:
+        saved = msgspec.structs.replace(
+            storage.meta,
+            cluster_id="c",
+            promise=Promise(3, "a", "attempt"),
+            base=BaseRecord(2, "a", config, (1, 7)),
+            folded=(1, 5),
+            stable=(1, 6),
+        )
+        storage.save(saved)
+    with opened(folder) as storage:
+        assert storage.meta == saved
+
+
+def test_half_made_disk_is_made_anew(folder: Path) -> None:
+    """A crash while the first database is made leaves nothing that is taken for one."""
+    (folder / "store.new").mkdir()
+    (folder / "store.new" / "CURRENT").write_text("MANIFEST-000099\n")
+    with opened(folder):
+        assert sorted(path.name for path in folder.iterdir()) == ["store"]
+
+
+def test_disk_of_another_node_is_refused_by_both_names(folder: Path) -> None:
+    """One node's data never becomes another's; it is closed again, for its owner."""
+    with opened(folder):
+        pass
+    message = refusal(folder, "other")
+    assert f"holds the data of node {NODE_ID!r}" in message
+    assert "NODE_ID=" in message
+    with opened(folder):
+        pass
+
+
+def test_disk_that_is_in_use_is_refused_and_left_alone(folder: Path) -> None:
+    """Two nodes on one folder would each write over the other."""
+    with opened(folder) as storage:
+        append(storage, put(1))
+        assert "is used by another process" in refusal(folder)
+        append(storage, put(2))
+        storage.sync()
+    with opened(folder) as storage:
+        assert [entry.seq for entry in storage.entries()] == [1, 2]
+
+
+def test_disk_of_another_format_is_refused_with_both(folder: Path) -> None:
+    """A version that would misread it says so, and does not lock it."""
+    with opened(folder) as storage:
+        storage.save(msgspec.structs.replace(storage.meta, format=FORMAT + 1))
+    for _ in range(2):
+        assert f"format {FORMAT + 1}, this version reads format {FORMAT}" in refusal(folder)
+
+
+@pytest.mark.parametrize(
+    ("record", "part"), [(None, "no record of a node"), (b"\xc1", "cannot be read")]
+)
+def test_disk_without_a_readable_record_of_its_node_is_refused(
+    record: bytes | None, part: str, folder: Path
+) -> None:
+    """Data without its owner is nobody's, and is not overwritten."""
+    with opened(folder) as storage:
+        if record is None:
+            storage._database.delete(b"M")
+        else:
+            storage._database.put(b"M", record)
+    for _ in range(2):
+        assert part in refusal(folder)
+
+
+def test_folder_that_cannot_be_used_is_refused_with_its_name(folder: Path) -> None:
+    """A file in its place, as a mistyped DATA_DIR has it."""
+    (folder / "file").write_text("")
+    assert f"DATA_DIR={folder / 'file'} cannot be used" in refusal(folder / "file")
+
+
+def test_record_that_cannot_be_read_is_refused_when_it_is(folder: Path) -> None:
+    """Bytes that are no entry are damage, not an end."""
+    with opened(folder) as storage:
+        storage.append([(1, 1, b"\xc1")])
+        with pytest.raises(StorageError, match=r"is damaged .*a record cannot be read"):
+            list(storage.entries())
+
+
+def test_use_after_the_end_is_an_error_of_the_disk(folder: Path) -> None:
+    """Whatever the engine raises, its callers meet one error."""
+    with opened(folder) as storage:
+        pass
+    for use in (storage.sync, lambda: append(storage, put(1)), lambda: list(storage.entries())):
+        with pytest.raises(StorageError, match="the disk failed to"):
+            use()
+
+
+def test_fold_that_moves_little_goes_on_to_its_least_number(folder: Path) -> None:
+    """A fold costs some writes of its own, so it never moves one entry at a time; batches count."""
+    with opened(folder) as storage:
+        append(storage, *(put(seq) for seq in range(1, 201)))
+        assert storage.fold((1, 200), (1, 200), 1) == (1, MIN_FOLD)
+        assert storage.fold((1, 70), (1, 200), 1) == (1, 70)
+        assert storage.fold((1, 200), (1, 200), 100) == (1, 170)
+        assert storage.meta.stable == (1, 200)
+        assert storage.fold((1, 170), (1, 200), 1) == (1, 170)  # nothing to move
+
+
+def test_snapshot_under_way_keeps_older_entries_from_its_versions(folder: Path) -> None:
+    """What a fold would move is older than what has come, and is dropped at the end."""
+    with opened(folder) as storage:
+        append(storage, put(1, "old", key="a"), put(2, "old", key="b"))
+        storage.install([("a", Version("new", 1, 9))], ["b"])
+        assert storage.fold((1, 2), (1, 2), MANY) == (0, 0)
+        storage.finish_snapshot((1, 9))
+        append(storage, put(10, key="c"))
+        assert storage.fold((1, 10), (1, 10), MANY) == (1, 10)
+        assert dict(storage.versions()) == {
+            "a": Version("new", 1, 9),
+            "c": Version("v", 1, 10),
+        }
