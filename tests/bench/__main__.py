@@ -24,10 +24,12 @@ from tests.bench.speed import measure_speed, measure_start
 from tests.bench.storage import measure_storage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from types import FrameType
 
 LEAST_ROUNDS = 3
+# What a shell makes of a program that Ctrl-C ended.
+EXIT_STOPPED = 130
 
 
 class Part(NamedTuple):
@@ -53,17 +55,25 @@ PARTS = {
 def main() -> None:
     """Runs the chosen parts one after the other; each prints its tables."""
     options = parse_options()
-    parts = [PARTS[name] for name in options.parts]
-    require({program: None for part in parts for program in part.programs})
+    parts = {name: PARTS[name] for name in options.parts}
+    require({program: None for part in parts.values() for program in part.programs})
     signal.signal(signal.SIGTERM, _stop_like_ctrl_c)
     console = Console(width=100)
-    with disk_folder() as folder, no_child_left():
-        bench = Bench(console, folder, options.rounds, options.seconds)
-        console.print(describe_machine(folder))
-        console.print(f"Medians of {bench.rounds} turns of {bench.seconds} s each.")
-        for name, part in zip(options.parts, parts, strict=True):
-            console.rule(name)
-            part.measure(bench)
+    try:
+        with disk_folder() as folder, no_child_left():
+            run_parts(parts, Bench(console, folder, options.rounds, options.seconds))
+    except KeyboardInterrupt:
+        console.print("Stopped; what was started has ended.")
+        raise SystemExit(EXIT_STOPPED) from None
+
+
+def run_parts(parts: Mapping[str, Part], bench: Bench) -> None:
+    """Says what is measured and on what, then measures."""
+    bench.console.print(describe_machine(bench.folder))
+    bench.console.print(f"Medians of {bench.rounds} turns of {bench.seconds} s each.")
+    for name, part in parts.items():
+        bench.console.rule(name)
+        part.measure(bench)
 
 
 def parse_options() -> argparse.Namespace:
