@@ -17,7 +17,7 @@ from starlette.types import Message, Receive, Scope, Send
 from kv_app import __version__
 from kv_app.api import admin, batch, kv, metrics, ops, replication
 from kv_app.api.answers import install_error_handlers
-from kv_app.errors import SettingsError
+from kv_app.errors import SettingsError, UnauthorizedError
 from kv_app.node import Node
 from kv_app.settings import MAX_VALUE_LIMIT_BYTES, Settings
 
@@ -121,7 +121,7 @@ def create_app(settings: Settings) -> NodeApp:
     return app
 
 
-def _openapi(app: FastAPI) -> dict[str, Any]:
+def _openapi(app: NodeApp) -> dict[str, Any]:
     """Returns the API's description, that of the hot path's plain endpoints included."""
     if app.openapi_schema is None:
         document = get_openapi(
@@ -131,6 +131,8 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
             routes=[*kv.documented.routes, *app.routes],
         )
         _drop_framework_errors(document)
+        if app.node.settings.cluster_token is not None:
+            _declare_token(document)
         app.openapi_schema = document
     return app.openapi_schema
 
@@ -143,6 +145,15 @@ def _drop_framework_errors(document: dict[str, Any]) -> None:
                 del call["responses"]["422"]
     for name in ("HTTPValidationError", "ValidationError"):
         document["components"]["schemas"].pop(name, None)
+
+
+def _declare_token(document: dict[str, Any]) -> None:
+    """Says which calls need the token, so that ``/docs`` asks for it."""
+    document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+    for item in document["paths"].values():
+        for call in item.values():
+            if str(UnauthorizedError.http_status) in call["responses"]:
+                call["security"] = [{"token": []}]
 
 
 def __getattr__(name: str) -> FastAPI:

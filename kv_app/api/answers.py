@@ -8,6 +8,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import BaseRoute, Match
 from starlette.types import Send
 
 from kv_app.errors import (
@@ -21,6 +22,7 @@ from kv_app.errors import (
 )
 from kv_app.messages import ErrorBody
 
+_METHODS: Final = ("DELETE", "GET", "HEAD", "POST", "PUT")
 _JSON_HEADER = (b"content-type", b"application/json")
 encode_json: Final = msgspec.json.Encoder().encode
 
@@ -75,7 +77,7 @@ def _as_store_error(request: Request, error: Exception) -> StoreError:
     if isinstance(error, StoreError):
         return error
     if isinstance(error, HTTPException):
-        return _as_known_status(error, request.method, request.url.path)
+        return _as_known_status(error, request)
     if isinstance(error, RequestValidationError):
         first = error.errors()[0]
         is_json = request.headers.get("content-type", "").split(";")[0] == "application/json"
@@ -90,15 +92,27 @@ def _as_store_error(request: Request, error: Exception) -> StoreError:
     return InternalError(message)
 
 
-def _as_known_status(error: HTTPException, method: str, path: str) -> StoreError:
+def _as_known_status(error: HTTPException, request: Request) -> StoreError:
+    method, path = request.method, request.url.path
     match error.status_code:
         case HTTPStatus.NOT_FOUND:
             return UnknownPathError(f"There is no {path} here; see /docs.")
         case HTTPStatus.METHOD_NOT_ALLOWED:
-            allow = (error.headers or {}).get("Allow", "")
             message = f"{method} is not allowed on {path}; see /docs."
-            return MethodNotAllowedError(message, allow=allow)
+            return MethodNotAllowedError(message, allow=", ".join(_allowed(request)))
         case HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
             message = "The body is too large; shorten it or raise MAX_BODY_BYTES."
             return TooLargeError(message, limit="MAX_BODY_BYTES")
     return MalformedError(f"The request cannot be read: {error.detail}.")
+
+
+def _allowed(request: Request) -> list[str]:
+    """Returns the methods that a path takes; the framework would name those of one route alone."""
+    routes: list[BaseRoute] = request.app.routes
+    return [
+        method
+        for method in _METHODS
+        if any(
+            route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes
+        )
+    ]

@@ -3,6 +3,7 @@
 Nothing is computed before somebody asks: the hot path adds to plain numbers, which are read here.
 """
 
+import contextlib
 import shutil
 from collections.abc import Iterator
 from itertools import accumulate
@@ -70,8 +71,9 @@ class NodeCollector(Collector):
         if node.follower is not None:
             yield from _of_follower(node.follower)
         if node.settings.data_dir is not None:
-            free = shutil.disk_usage(node.settings.data_dir).free
-            yield _gauge("disk_free_bytes", "Free on the disk of DATA_DIR.", free)
+            with contextlib.suppress(OSError):
+                free = shutil.disk_usage(node.settings.data_dir).free
+                yield _gauge("disk_free_bytes", "Free on the disk of DATA_DIR.", free)
 
 
 def _of_node(node: Node) -> Iterator[Metric]:

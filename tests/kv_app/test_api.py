@@ -458,6 +458,20 @@ def test_call_that_there_is_not_is_refused_in_the_one_shape(
     serve(check)
 
 
+@pytest.mark.parametrize("path", [*CALLS, "/docs"])
+def test_refused_method_is_answered_with_all_that_are_allowed(path: str) -> None:
+    """A path may have several, each of a route of its own."""
+
+    async def check(client: httpx.AsyncClient) -> None:
+        answer = await client.options(path.replace("{key}", "a").replace("{node_id}", "f1"))
+        error = error_of(answer, "method_not_allowed")
+        allowed = {method.upper() for method in CALLS.get(path, {"get", "head"})}
+        assert set(answer.headers["allow"].split(", ")) == allowed
+        assert error["allow"] == answer.headers["allow"]
+
+    serve(check)
+
+
 def test_bug_of_the_node_is_an_internal_error_of_unknown_outcome(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -575,6 +589,9 @@ def test_token_is_not_needed_for_keys_and_health() -> None:
         assert (await client.get("/kv/a")).status_code == 200
         assert (await client.get("/health")).status_code == 200
         assert (await client.get("/ready")).status_code == 200
+        assert (await client.get("/metrics")).status_code == 200
+        batch = {"operations": [{"op": "delete", "key": "a"}]}
+        assert (await client.post("/kv", json=batch)).status_code == 200
 
     serve(check, cluster_token="secret")
 
@@ -720,6 +737,38 @@ def test_document_names_each_calls_errors_with_their_status(
         schema = call["responses"][status]["content"]["application/json"]["schema"]
         assert schema["$ref"].endswith("/ErrorBody")
     assert "200" in call["responses"]
+
+
+def test_document_says_which_calls_need_the_token_of_a_node_that_has_one(
+    document: dict[str, Any],
+) -> None:
+    """Those that answer 401; a node without a token asks for none."""
+    documents: list[dict[str, Any]] = []
+
+    async def check(client: httpx.AsyncClient) -> None:
+        documents.append((await client.get("/openapi.json")).json())
+
+    serve(check, cluster_token="secret")
+    assert "security" not in json.dumps(document)
+    for path, item in documents[0]["paths"].items():
+        for call in item.values():
+            needs = path.startswith(("/admin/", "/dump", "/digest"))
+            assert call.get("security") == ([{"token": []}] if needs else None)
+            assert ("401" in call["responses"]) == needs
+    assert documents[0]["components"]["securitySchemes"]["token"]["scheme"] == "bearer"
+
+
+def test_document_describes_a_batch_as_it_is_taken(document: dict[str, Any]) -> None:
+    """Of two kinds of operations, told apart by ``op``, and with nothing else in them."""
+    schemas = document["components"]["schemas"]
+    body = schemas["BatchRequest"]
+    assert body["additionalProperties"] is False
+    operation = body["properties"]["operations"]["items"]
+    assert set(operation["discriminator"]["mapping"]) == {"put", "delete"}
+    assert schemas["PutOperation"]["required"] == ["op", "key", "value"]
+    assert schemas["DeleteOperation"]["required"] == ["op", "key"]
+    for name in ("PutOperation", "DeleteOperation"):
+        assert schemas[name]["additionalProperties"] is False
 
 
 def test_document_describes_the_whole_key_as_the_path(document: dict[str, Any]) -> None:

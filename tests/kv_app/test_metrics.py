@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
+from kv_app import __version__
 from kv_app.api.kv import WRITE_OUTCOMES
 from kv_app.errors import StorageError
 from kv_app.messages import Entries, Entry, Operation
@@ -293,7 +294,7 @@ def test_follower_tells_its_position_holes_and_batches() -> None:
             assert (shown["batch_entries_count"], shown["batch_entries_sum"]) == (2, 4)
             assert samples["batch_entries_bucket"]["1.0",] == 1
             assert samples["batch_entries_bucket"]["4.0",] == 2
-            assert samples["node"].keys() == {("f", "follower", "0.1.0")}
+            assert samples["node"].keys() == {("f", "follower", __version__)}
         assert await value_of(client, "ready") == 0
 
     serve_follower(check, node_id="f")
