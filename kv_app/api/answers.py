@@ -1,5 +1,6 @@
 """How an answer leaves the node: JSON over plain ASGI, and errors in their one shape."""
 
+from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -50,6 +51,22 @@ def _headers_of(error: StoreError) -> dict[str, str]:
     return {}
 
 
+def says_json(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Tells if a request says that its body is JSON; a POST has to.
+
+    A browser lets any page send a form, or a text, to a server on this machine.
+    """
+    kind = next((value for name, value in headers if name == b"content-type"), b"")
+    return kind.partition(b";")[0].strip().lower() == b"application/json"
+
+
+def not_json() -> MalformedError:
+    """Returns the error of a body that does not say that it is JSON."""
+    return MalformedError(
+        "Send the body with Content-Type: application/json; curl does so with --json."
+    )
+
+
 def document_errors(*errors: type[StoreError]) -> dict[int | str, dict[str, Any]]:
     """Returns what OpenAPI is to say of the errors of a call, grouped by status."""
     documented: dict[int | str, dict[str, Any]] = {}
@@ -80,12 +97,8 @@ def _as_store_error(request: Request, error: Exception) -> StoreError:
         return _as_known_status(error, request)
     if isinstance(error, RequestValidationError):
         first = error.errors()[0]
-        is_json = request.headers.get("content-type", "").split(";")[0] == "application/json"
-        if first["loc"][0] == "body" and not is_json:
-            # A browser lets any page send a form here, so only what says that it is JSON is taken.
-            return MalformedError(
-                "Send the body with Content-Type: application/json; curl does so with --json."
-            )
+        if first["loc"][0] == "body" and not says_json(request.headers.raw):
+            return not_json()
         place = ".".join(str(part) for part in first["loc"])
         return MalformedError(f"{place}: {first['msg']}.")
     message = f"{request.method} {request.url.path} met a bug of the node; see its log."

@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 from starlette.types import Receive, Scope, Send
 
-from kv_app.api.answers import encode_json, error_response, send_ok
+from kv_app.api.answers import encode_json, error_response, not_json, says_json, send_ok
 from kv_app.api.kv import (
     WRITE_ERRORS,
     IdempotencyKey,
@@ -70,6 +70,8 @@ class BatchEndpoint:
     async def _write(self, scope: Scope, receive: Receive) -> bytes:
         node = self._node
         leader = node.require_leader()
+        if not says_json(scope["headers"]):
+            raise not_json()
         body = await read_body(receive, node.settings.max_body_bytes)
         if len(body) > MAX_BATCH_BYTES:
             raise TooLargeError(

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     MakeNetwork = Callable[[int], FakeNetwork]
 
 
+JSON = {"Content-Type": "application/json"}
+
+
 def put(key: str, value: str) -> dict[str, str]:
     """Returns a put of a batch."""
     return {"op": "put", "key": key, "value": value}
@@ -147,8 +150,27 @@ def test_body_that_is_no_batch_is_malformed(body: bytes) -> None:
     """Whatever is wrong with it, it is the client's error, never the node's."""
 
     async def check(client: httpx.AsyncClient) -> None:
-        error_of(await client.post("/kv", content=body), "malformed")
+        answer = await client.post("/kv", content=body, headers=JSON)
+        assert "Content-Type" not in error_of(answer, "malformed")["message"]
         assert await last_seq(client) == 0
+
+    serve(check)
+
+
+@pytest.mark.parametrize(
+    "kind", [None, "", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data"]
+)
+def test_batch_that_does_not_say_that_it_is_json_is_malformed(kind: str | None) -> None:
+    """Any web page may send a form, or a text, to a server on its reader's machine."""
+    body = b'{"operations": [{"op": "put", "key": "a", "value": "1"}]}'
+
+    async def check(client: httpx.AsyncClient) -> None:
+        headers = {} if kind is None else {"Content-Type": kind}
+        error = error_of(await client.post("/kv", content=body, headers=headers), "malformed")
+        assert "application/json" in error["message"]
+        for said in ("application/json", "Application/JSON; charset=utf-8"):
+            answer = await client.post("/kv", content=body, headers={"Content-Type": said})
+            assert answer.status_code == 200
 
     serve(check)
 
@@ -168,7 +190,7 @@ def test_batch_at_its_limits_passes_and_past_one_writes_nothing() -> None:
             error = error_of(await post(client, *operations), "too_large")
             assert error["limit"] == limit
             assert names in error["message"]
-        error = error_of(await client.post("/kv", content=b" " * 401), "too_large")
+        error = error_of(await client.post("/kv", content=b" " * 401, headers=JSON), "too_large")
         assert error["limit"] == "MAX_BODY_BYTES"
         assert await last_seq(client) == 1
 
