@@ -78,6 +78,20 @@ class MemorySampler:
             self.samples[node.name].append(sample)
 
 
+def peaks(samples: Sequence[Sample], window_s: float) -> list[Sample]:
+    """Returns the highest sample of each window: what is given back and taken again is no growth.
+
+    A last window that is not full is left out.
+    """
+    start_s, end_s = samples[0].at_s, samples[-1].at_s
+    windows: dict[int, Sample] = {}
+    for sample in samples:
+        number = int((sample.at_s - start_s) / window_s)
+        if start_s + (number + 1) * window_s <= end_s:
+            windows[number] = max(windows.get(number, sample), sample, key=lambda one: one.bytes)
+    return list(windows.values())
+
+
 def growth_mib_per_min(samples: Sequence[Sample]) -> float:
     """Returns the slope of the least-squares line through samples (at least two)."""
     line = statistics.linear_regression(
