@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import logging
 import socket
 import sys
@@ -17,7 +18,10 @@ from starlette.types import Message, Receive, Scope, Send
 from kv_app import __version__
 from kv_app.api import admin, batch, kv, metrics, ops, replication
 from kv_app.api.answers import install_error_handlers
-from kv_app.errors import SettingsError, UnauthorizedError
+from kv_app.connections import RESERVED_CONNECTIONS, ConnectionGuard
+from kv_app.descriptors import fit_connections
+from kv_app.errors import NotAttemptedError, SettingsError, UnauthorizedError
+from kv_app.http_protocol import NodeProtocol
 from kv_app.node import Node
 from kv_app.settings import MAX_VALUE_LIMIT_BYTES, Settings
 
@@ -77,21 +81,33 @@ def _limit_body(receive: Receive, max_bytes: int) -> Receive:
 
 
 class NodeServer(uvicorn.Server):
-    """A server that answers the writes which wait for their quorum when it is told to stop.
+    """A server that answers all its clients when it is told to stop.
 
-    Uvicorn alone waits for them, then cancels them, and tells their clients of a bug.
+    Uvicorn alone waits for their requests, then cancels them, and tells the clients of a bug.
     """
 
-    def __init__(self, config: uvicorn.Config, node: Node) -> None:
+    def __init__(self, config: uvicorn.Config, node: Node, guard: ConnectionGuard) -> None:
         super().__init__(config)
         self._node = node
         node.connections = self.server_state.connections
+        self._guard = guard
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Ends all connections, and the node."""
         self._node.drain()
-        asyncio.get_running_loop().call_later(LAST_COMMITS_S, self._node.end_waits)
+        asyncio.get_running_loop().call_later(LAST_COMMITS_S, self._answer_all)
         await super().shutdown(sockets)
+
+    def _answer_all(self) -> None:
+        """Ends what waits: for a quorum, or for the rest of a request."""
+        self._node.end_waits()
+        self._guard.refuse_unfinished(
+            NotAttemptedError(
+                "The node is stopping, and the request had not come in whole; "
+                "send it to the next leader.",
+                reason="draining",
+            )
+        )
 
 
 def create_app(settings: Settings) -> NodeApp:
@@ -170,8 +186,8 @@ def main() -> None:
         level=settings.log_level.upper(),
         format=f"%(asctime)s {settings.node_id} %(levelname)s %(name)s: %(message)s",
     )
-    app = create_app(settings)
-    server = NodeServer(server_config(app), app.node)
+    app, guard = create_app(settings), _make_guard(settings)
+    server = NodeServer(server_config(app, guard), app.node, guard)
     listener = _listen(settings)
     logger.info(
         "%s %s listens on %s:%d, start_id=%s, delay_seed=%d",
@@ -186,10 +202,12 @@ def main() -> None:
         server.run(sockets=[listener])
 
 
-def server_config(app: FastAPI) -> uvicorn.Config:
-    """Returns how the server is run: no access log on the hot path, frames of a bounded size."""
+def server_config(app: FastAPI, guard: ConnectionGuard) -> uvicorn.Config:
+    """Returns how the server is run: no access log on the hot path, all of a bounded size."""
     return uvicorn.Config(
         app,
+        # A factory is all that uvicorn needs; its annotation wants the class.
+        http=functools.partial(NodeProtocol, guard),  # type: ignore[arg-type]
         log_config=None,
         log_level="warning",
         access_log=False,
@@ -209,6 +227,14 @@ def _settings_or_exit() -> Settings:
         return Settings.from_environment()
     except SettingsError as error:
         sys.exit(_fail(str(error)))
+
+
+def _make_guard(settings: Settings) -> ConnectionGuard:
+    return ConnectionGuard(
+        max_connections=fit_connections(settings.max_connections, RESERVED_CONNECTIONS),
+        max_body_bytes=settings.max_body_bytes,
+        read_timeout_s=settings.request_read_timeout_s,
+    )
 
 
 def _listen(settings: Settings) -> socket.socket:

@@ -41,6 +41,22 @@ def error_response(error: StoreError, **defaults: object) -> Response:
     return Response(body, error.http_status, headers, media_type="application/json")
 
 
+def last_answer(error: StoreError) -> bytes:
+    """Returns a whole HTTP/1.1 answer, for a request that never reached the application.
+
+    It announces that the connection ends.
+    """
+    response, status = error_response(error), HTTPStatus(error.http_status)
+    lines = [
+        f"HTTP/1.1 {status.value} {status.phrase}".encode(),
+        *(name + b": " + value for name, value in response.raw_headers),
+        b"connection: close",
+        b"",
+        bytes(response.body),
+    ]
+    return b"\r\n".join(lines)
+
+
 def _headers_of(error: StoreError) -> dict[str, str]:
     """What HTTP wants beside some errors (RFC 9110, 11.6.1 and 15.5.6)."""
     match error:

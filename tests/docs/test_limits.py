@@ -1,0 +1,22 @@
+"""docs/api.md: the limits that it names are those of the code."""
+
+from __future__ import annotations
+
+from kv_app import connections, request_limits
+from tests.docs.pages import ROOT
+
+
+def test_limits_of_connections_are_those_of_the_code() -> None:
+    """A limit that changes in the code has to change on the page."""
+    page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8").partition("## Limits")[2]
+    text = " ".join(page.split())
+    sentences = [
+        f"`MAX_HEAD_BYTES`, {request_limits.MAX_HEAD_BYTES >> 10} KiB |",
+        f"answers to earlier ones | {request_limits.MAX_PIPELINED_REQUESTS} |",
+        f"on one connection | {connections.KEEP_ALIVE_S:g} s |",
+        f"nothing of its answer | {connections.ANSWER_STALL_TIMEOUT_S:g} s |",
+        f"may go on sending for {connections.LINGER_S:g} s",
+        f"room for {connections.MAX_CHANNELS} replication channels",
+        f"for {connections.MAX_GUESTS} connections that may still become one",
+    ]
+    assert [sentence for sentence in sentences if sentence not in text] == []
