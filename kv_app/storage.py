@@ -435,8 +435,8 @@ def _open(folder: Path) -> Storage:
 
 def _open_database(folder: Path) -> tuple[Rdict, str]:
     """Opens the engine's files; returns what was repaired, too."""
-    if wal.has_gap(folder):
-        raise _damaged("its log does not go on where its list of files ends")
+    if (damage := wal.find_damage(folder)) is not None:
+        raise _damaged(damage)
     try:
         return _open_strictly(folder), ""
     except Exception as error:  # noqa: BLE001  the engine raises plain Exception

@@ -91,8 +91,9 @@ def find_torn_end(folder: Path) -> TornEnd | None:
 def torn_start(data: bytes) -> int | None:
     """Returns where the unfinished write begins with which a file ends, None if there is none."""
     at = whole_end(data)
-    is_torn = at < len(data) and _is_unfinished(data, at) and not _has_record_after(data, at + 1)
-    return at if is_torn else None
+    if at == len(data) or not _is_unfinished(data, at):
+        return None
+    return None if _has_record_after(data, _skip_padding(at) + 1) else at
 
 
 def whole_records(data: bytes) -> Iterator[tuple[int, bytes]]:
@@ -137,37 +138,61 @@ def _is_unfinished(data: bytes, at: int) -> bool:
     return any(not any(data[first:last]) for first, last in pairwise(bounds))
 
 
-# --- the manifest ------------------------------------------------------------------------------
+# --- before the engine opens -------------------------------------------------------------------
 
 
-def has_gap(folder: Path) -> bool:
-    """Tells if data is missing between a database's list of its files and its log.
+def find_damage(folder: Path) -> str | None:
+    """Returns what damage a database has that the engine would not see, None if there is none.
 
-    The engine takes a list whose end is lost for an older one, deletes the files that it does not
-    know, and says nothing: all that they held would be missing. A list that a crash left unfinished
-    is no harm if the log still has all that came after it.
+    It takes a list of its files (the manifest) whose end is lost for an older one, deletes the
+    files that it does not know, and says nothing; and it reads for ever what has a type of its own
+    that we do not use.
     """
-    data = _read_manifest(folder)
-    if data is None:
-        return False  # the engine refuses that itself
+    manifest = _manifest(folder)
+    for path in [*_log_files(folder), *([] if manifest is None else [manifest])]:
+        if _has_strange_type(path.read_bytes()):
+            return f"{path} has a record of an unknown type"
+    if manifest is not None and _has_gap(manifest.read_bytes(), _log_files(folder)):
+        return f"the log does not go on where {manifest} ends"
+    return None
+
+
+def _manifest(folder: Path) -> Path | None:
+    """Returns a database's manifest; None if the engine will refuse what stands for it."""
+    try:
+        name = (folder / "CURRENT").read_text("ascii").removesuffix("\n")
+    except (OSError, ValueError):
+        return None
+    path = folder / name
+    return path if name.startswith("MANIFEST-") and path.is_file() else None
+
+
+def _has_strange_type(data: bytes) -> bool:
+    """Tells if a header has a type above those that are written; lengths are taken as they are."""
+    at = 0
+    while (at := _skip_padding(at)) + _HEADER.size <= len(data):
+        _, length, kind = _HEADER.unpack_from(data, at)
+        if kind > LAST:
+            return True
+        at += _HEADER.size + length
+    return False
+
+
+def _has_gap(manifest: bytes, paths: list[Path]) -> bool:
+    """Tells if data is missing between a manifest and the log.
+
+    A manifest that a crash left unfinished is no harm if the log still has all that came after it.
+    """
     log_number = last_sequence = 0
-    for _, record in whole_records(data):
+    for _, record in whole_records(manifest):
         log_number, last_sequence = _read_edit(record, log_number, last_sequence)
     # A new log is made before an old one is given up, so there always is one.
-    logs = [path for path in _log_files(folder) if int(path.stem) >= log_number]
-    if logs and whole_end(data) == len(data):
+    logs = [path for path in paths if int(path.stem) >= log_number]
+    if logs and whole_end(manifest) == len(manifest):
         return False
     firsts = (_first_sequence(path) for path in logs)
     first = next((sequence for sequence in firsts if sequence is not None), None)
     return first is None or first > last_sequence + 1
-
-
-def _read_manifest(folder: Path) -> bytes | None:
-    try:
-        name = (folder / "CURRENT").read_text("ascii").removesuffix("\n")
-        return (folder / name).read_bytes() if name.startswith("MANIFEST-") else None
-    except (OSError, ValueError):
-        return None
 
 
 def _read_edit(record: bytes, log_number: int, last_sequence: int) -> tuple[int, int]:

@@ -6,17 +6,19 @@ import struct
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from kv_app import wal
-from kv_app.wal import BLOCK_BYTES, FIRST, FULL, LAST, SECTOR_BYTES
+from kv_app.wal import FIRST, FULL, LAST, SECTOR_BYTES
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 MIDDLE = 3
 HEADER_BYTES = 7
+SMALL_BLOCK = 64
 
 
 def crc32c_bit_by_bit(data: bytes) -> int:
@@ -35,16 +37,24 @@ def piece(kind: int, payload: bytes) -> bytes:
     return struct.pack("<IHB", checksum, len(payload), kind) + payload
 
 
+@pytest.fixture
+def small_blocks() -> Iterator[None]:
+    """Small blocks, so that short records are cut into pieces."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(wal, "BLOCK_BYTES", SMALL_BLOCK)
+        yield
+
+
 def write_log(records: list[bytes]) -> bytes:
     """Writes records as the engine's ``log_writer`` does."""
     out = bytearray()
     for record in records:
         rest, is_first = record, True
         while is_first or rest:
-            left = BLOCK_BYTES - len(out) % BLOCK_BYTES
+            left = wal.BLOCK_BYTES - len(out) % wal.BLOCK_BYTES
             if left < HEADER_BYTES:
                 out += bytes(left)
-                left = BLOCK_BYTES
+                left = wal.BLOCK_BYTES
             part, rest = rest[: left - HEADER_BYTES], rest[left - HEADER_BYTES :]
             kinds = {(True, True): FULL, (True, False): FIRST, (False, False): MIDDLE}
             out += piece(kinds.get((is_first, not rest), LAST), part)
@@ -64,44 +74,40 @@ def test_checksum_of_the_standards_example() -> None:
     assert wal.crc32c(b"\xff" * 32) == 0x62A8AB43
 
 
-# Lengths around the ends of blocks, where records are cut into pieces and padded.
-sizes = st.one_of(
-    st.integers(min_value=0, max_value=50),
-    st.integers(min_value=BLOCK_BYTES - 40, max_value=BLOCK_BYTES + 20),
-)
-records = st.lists(sizes, min_size=1, max_size=4).map(
+sizes = st.integers(min_value=0, max_value=200)
+records = st.lists(sizes, min_size=1, max_size=5).map(
     lambda some: [bytes([65 + i]) * size for i, size in enumerate(some)]
 )
 
 
-@example([b"x" * (BLOCK_BYTES - 2 * HEADER_BYTES), b"y" * 10])  # room for an empty first piece
-@example([b"x" * (BLOCK_BYTES - HEADER_BYTES - 3), b"y" * 10])  # room for no header
+@pytest.mark.usefixtures("small_blocks")
+@example([b"x" * (SMALL_BLOCK - 2 * HEADER_BYTES), b"y" * 10])  # room for an empty first piece
+@example([b"x" * (SMALL_BLOCK - HEADER_BYTES - 3), b"y" * 10])  # room for no header
 @given(records)
 def test_records_of_a_whole_file_are_read_as_they_were_written(some: list[bytes]) -> None:
     """Whatever their length, wherever blocks end."""
     data = write_log(some)
     assert [payload for _, payload in wal.whole_records(data)] == some
     assert wal.whole_end(data) == len(data)
+    assert wal.torn_start(data) is None
 
 
-@given(records, st.data())
+@pytest.mark.usefixtures("small_blocks")
+@settings(max_examples=30)
+@given(records)
 def test_file_cut_anywhere_holds_its_whole_records_and_the_rest_is_unfinished(
-    some: list[bytes], data: st.DataObject
+    some: list[bytes],
 ) -> None:
     """Exactly the records before the cut are read, and all behind them may be cut off."""
     whole = write_log(some)
     ends = [0, *(end for end, _ in wal.whole_records(whole))]
-    cut = data.draw(st.integers(min_value=0, max_value=len(whole)))
-    end = max(end for end in ends if end <= cut)
-    assert wal.whole_end(whole[:cut]) == end
-    assert torn(whole[:cut]) == (None if end == cut else end)
+    for cut in range(len(whole)):
+        end = max(end for end in ends if end <= cut)
+        assert wal.whole_end(whole[:cut]) == end
+        assert wal.torn_start(whole[:cut]) == (None if end == cut else end)
 
 
-def torn(data: bytes) -> int | None:
-    """Returns where a file's unfinished end begins."""
-    return wal.torn_start(data)
-
-
+@pytest.mark.usefixtures("small_blocks")
 @given(records, st.data())
 def test_record_with_a_flipped_bit_is_never_read(some: list[bytes], data: st.DataObject) -> None:
     """All before it are read, and nothing of it or behind it."""
@@ -115,6 +121,13 @@ def test_record_with_a_flipped_bit_is_never_read(some: list[bytes], data: st.Dat
     assert read == some[:intact] or is_padding
 
 
+def test_record_of_the_largest_blocks_is_read_too() -> None:
+    """The real size of a block, and a record of several."""
+    some = [b"a" * (wal.BLOCK_BYTES - 9), b"b" * 3 * wal.BLOCK_BYTES, b"c"]
+    data = write_log(some)
+    assert [payload for _, payload in wal.whole_records(data)] == some
+
+
 def test_damaged_record_with_another_one_behind_it_is_no_unfinished_end() -> None:
     """It was acknowledged, whatever its length says now."""
     whole = write_log([b"a" * 30, b"b" * 30, b"c" * 30])
@@ -123,7 +136,7 @@ def test_damaged_record_with_another_one_behind_it_is_no_unfinished_end() -> Non
         for bit in range(8):
             data = bytearray(whole)
             data[at] ^= 1 << bit
-            assert torn(bytes(data)) is None
+            assert wal.torn_start(bytes(data)) is None
 
 
 def test_damaged_last_record_is_unfinished_only_if_its_length_leads_beyond_the_file() -> None:
@@ -135,25 +148,25 @@ def test_damaged_last_record_is_unfinished_only_if_its_length_leads_beyond_the_f
             data = bytearray(whole)
             data[at] ^= 1 << bit
             length = struct.unpack_from("<H", data, start + 4)[0]
-            expected = start if 30 < length < BLOCK_BYTES - start - HEADER_BYTES else None
-            assert torn(bytes(data)) == expected, (at - start, bit)
+            expected = start if 30 < length < wal.BLOCK_BYTES - start - HEADER_BYTES else None
+            assert wal.torn_start(bytes(data)) == expected, (at - start, bit)
 
 
-@pytest.mark.parametrize("size", [2000, 3 * BLOCK_BYTES])
+@pytest.mark.parametrize("size", [2000, 100_000])
 def test_record_with_a_sector_of_zeros_is_unfinished(size: int) -> None:
     """The file had grown already when the power went, but the pages had not come yet."""
     whole = bytearray(write_log([b"a" * 100, b"b" * size]))
     sector = len(whole) // SECTOR_BYTES // 2 * SECTOR_BYTES
     whole[sector : sector + SECTOR_BYTES] = bytes(SECTOR_BYTES)
-    assert torn(bytes(whole)) == 100 + HEADER_BYTES
+    assert wal.torn_start(bytes(whole)) == 100 + HEADER_BYTES
     whole[sector + 5] = 1
-    assert torn(bytes(whole)) is None
+    assert wal.torn_start(bytes(whole)) is None
 
 
 def test_zeros_behind_the_last_record_are_an_unfinished_end() -> None:
     """Room that was set aside, and never written."""
     whole = write_log([b"a" * 10])
-    assert torn(whole + bytes(5000)) == len(whole)
+    assert wal.torn_start(whole + bytes(5000)) == len(whole)
 
 
 @pytest.mark.parametrize(
@@ -264,7 +277,7 @@ def test_log_that_does_not_go_on_where_a_broken_manifest_ends_is_a_gap(
     write_files(
         tmp_path, **{name: b"" if seq is None else log_from(seq) for name, seq in logs.items()}
     )
-    assert wal.has_gap(tmp_path) is has_gap
+    assert (wal.find_damage(tmp_path) is not None) is has_gap
 
 
 @pytest.mark.parametrize(("name", "has_gap"), [("_8", False), ("_9", False), ("_7", True)])
@@ -274,7 +287,7 @@ def test_manifest_that_is_whole_needs_a_log_and_no_more(
     """An empty log is one; one that is in use no more is none."""
     write_manifest(tmp_path, edit(3, 100), edit(8, 400))
     write_files(tmp_path, **{name: b""})
-    assert wal.has_gap(tmp_path) is has_gap
+    assert (wal.find_damage(tmp_path) is not None) is has_gap
 
 
 def test_manifest_cut_anywhere_is_a_gap_unless_the_log_has_all_that_came_after_it(
@@ -287,7 +300,7 @@ def test_manifest_cut_anywhere_is_a_gap_unless_the_log_has_all_that_came_after_i
         write_files(tmp_path, _8=log_from(first))
         for cut in range(len(write_log(edits[:1])) + 1, len(data)):
             (tmp_path / "MANIFEST-000005").write_bytes(data[:cut])
-            assert wal.has_gap(tmp_path) is not harmless
+            assert (wal.find_damage(tmp_path) is None) is harmless
 
 
 @pytest.mark.parametrize("current", [None, b"MANIFEST-000009\n", b"nonsense\n", b"\xff\n"])
@@ -298,4 +311,20 @@ def test_manifest_that_cannot_be_found_is_left_to_the_engine(
     write_files(tmp_path, _8=log_from(900))
     if current is not None:
         (tmp_path / "CURRENT").write_bytes(current)
-    assert not wal.has_gap(tmp_path)
+    assert wal.find_damage(tmp_path) is None
+
+
+@pytest.mark.parametrize("kind", [5, 9, 130, 255])
+@pytest.mark.parametrize("name", ["000008.log", "MANIFEST-000005"])
+def test_record_of_an_unknown_type_is_damage_wherever_it_is(
+    kind: int, name: str, tmp_path: Path
+) -> None:
+    """The engine would read some of them for ever."""
+    write_manifest(tmp_path, edit(8, 400), edit(8, 500))
+    write_files(tmp_path, _8=log_from(501) + log_from(502))
+    assert wal.find_damage(tmp_path) is None
+    data = bytearray((tmp_path / name).read_bytes())
+    start = next(end for end, _ in wal.whole_records(bytes(data)))
+    data[start + 6] = kind
+    (tmp_path / name).write_bytes(data)
+    assert wal.find_damage(tmp_path) == f"{tmp_path / name} has a record of an unknown type"
