@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from kv_app.state import bucket_of
 
 if TYPE_CHECKING:
+    import httpx
+
     from tests.cluster.nodes import Cluster, Node
 
 
@@ -71,6 +74,92 @@ def test_delete_of_absent_key_is_committed(cluster: Cluster) -> None:
     answer = cluster.client.delete(f"{cluster.leader.url}/kv/api-never-there")
     assert answer.status_code == 200
     assert answer.json()["follower_acks"] >= 3
+
+
+def batch(cluster: Cluster, *operations: dict[str, str]) -> httpx.Response:
+    """Writes a batch through the leader."""
+    body = {"operations": list(operations)}
+    return cluster.client.post(f"{cluster.leader.url}/kv", json=body)
+
+
+def test_batch_is_one_entry_on_every_replica(cluster: Cluster) -> None:
+    """All of it is at one position everywhere, the later operation on a key having won."""
+    cluster.put("api-batch-gone", "x")
+    before = cluster.links()["last_seq"]
+    answer = batch(
+        cluster,
+        {"op": "put", "key": "api-batch/é", "value": "first"},
+        {"op": "delete", "key": "api-batch-gone"},
+        {"op": "put", "key": "api-batch/é", "value": "second"},
+    )
+    assert answer.status_code == 200
+    results = answer.json()["results"]
+    assert [result["value"] for result in results] == ["first", None, "second"]
+    assert {(result["epoch"], result["seq"]) for result in results} == {(1, before + 1)}
+    assert all(3 <= result["follower_acks"] <= 5 for result in results)
+    cluster.wait_converged()
+    for node in cluster.nodes.values():
+        assert cluster.versions(node, ["api-batch%2F%C3%A9", "api-batch-gone"]) == {
+            "api-batch%2F%C3%A9": ("second", 1, before + 1),
+            "api-batch-gone": (None, 1, before + 1),
+        }
+
+
+def test_read_after_a_write_shows_it_on_every_replica(cluster: Cluster) -> None:
+    """Also on those whose acknowledgment the write did not wait for, however late it comes."""
+    cluster.admin("quorum", write_quorum=0)
+    cluster.admin("delays", min_delay_ms=300, max_delay_ms=400)
+    written = cluster.put("api-after", "late").json()
+    after = {"after": f"{written['epoch']}.{written['seq']}"}
+    read = {"key": "api-after", "value": "late", "epoch": 1, "seq": written["seq"]}
+    assert cluster.get("api-after", cluster.followers[0]).status_code == 404
+    for node in cluster.nodes.values():
+        answer = cluster.client.get(f"{node.url}/kv/api-after", params=after)
+        assert (answer.status_code, answer.json()) == (200, read)
+
+
+def test_link_that_is_cut_leaves_its_follower_behind_until_it_is_mended(cluster: Cluster) -> None:
+    """Nothing reaches it, and then all that it missed."""
+    node = cluster.followers[4]
+    cluster.put("api-cut", "before")
+    cluster.wait_converged()
+    assert cluster.admin(f"links/{node.name}", state="down").json()["connected"] is False
+    try:
+        for number in range(20):
+            assert cluster.put("api-cut", f"{number}").status_code == 200
+        assert cluster.links()["links"][node.name]["connected"] is False
+        assert cluster.get("api-cut", node).json()["value"] == "before"
+    finally:
+        cluster.admin(f"links/{node.name}", state="up").raise_for_status()
+    cluster.wait_converged()
+    assert cluster.get("api-cut", node).json()["value"] == "19"
+    cluster.wait_connected()
+
+
+def test_metrics_tell_the_writes_and_the_lag_of_each_follower(cluster: Cluster) -> None:
+    """As Prometheus reads them, from a leader and from a follower."""
+
+    def scrape(node: Node) -> dict[tuple[str, ...], float]:
+        answer = cluster.client.get(f"{node.url}/metrics")
+        families = text_string_to_metric_families(answer.text)
+        samples = (sample for family in families for sample in family.samples)
+        return {(sample.name, *sample.labels.values()): sample.value for sample in samples}
+
+    acknowledged = ("quorumeter_writes_total", "acknowledged")
+    before = scrape(cluster.leader)
+    for _ in range(10):
+        cluster.put("api-metrics", "x")
+    cluster.wait_converged()
+    after, follower = scrape(cluster.leader), scrape(cluster.followers[0])
+    assert after[acknowledged] - before[acknowledged] == 10
+    waits = ("quorumeter_quorum_wait_ms_count",)
+    assert after[waits] - before[waits] == 10
+    for node in cluster.followers:
+        assert after["quorumeter_replication_lag_entries", node.url] == 0
+        assert after["quorumeter_follower_counts", node.url] == 1
+    for name in ("quorumeter_last_seq", "quorumeter_contiguous_seq", "quorumeter_keys"):
+        assert after[name,] == follower[name,] > 0
+    assert after["quorumeter_connections",] >= 1
 
 
 def test_write_to_follower_is_refused_with_the_leaders_url(cluster: Cluster) -> None:
@@ -154,6 +243,7 @@ def test_health_and_ready_tell_role_and_name(cluster: Cluster) -> None:
             "node_id": node.name,
             "epoch": 1,
             "start_id": node.start_id,
+            "durable": False,
         }
         assert cluster.client.get(f"{node.url}/ready").status_code == 200
 
@@ -268,6 +358,9 @@ def test_openapi_describes_every_call(cluster: Cluster) -> None:
     assert {"200", "400", "403", "413", "422", "429", "503", "504"} <= set(put["responses"])
     assert {
         "/kv/{key}",
+        "/kv",
+        "/metrics",
+        "/admin/links/{node_id}",
         "/dump",
         "/digest",
         "/health",
