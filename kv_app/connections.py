@@ -7,7 +7,8 @@ import asyncio
 import logging
 from typing import Protocol
 
-from kv_app.errors import NotAttemptedError, StoreError
+from kv_app.errors import NotAttemptedError, StoreError, TooManyInFlightError
+from kv_app.request_limits import MAX_HEAD_BYTES
 
 logger = logging.getLogger("kv_app.connections")
 
@@ -15,6 +16,9 @@ logger = logging.getLogger("kv_app.connections")
 MAX_GUESTS = 64
 MAX_CHANNELS = 64
 RESERVED_CONNECTIONS = MAX_GUESTS + MAX_CHANNELS
+# Of requests that have not come in whole, all clients together may have sent as much as so many of
+# the largest requests.
+UNFINISHED_REQUESTS = 64
 KEEP_ALIVE_S = 5.0
 # A client that takes nothing of its answer for so long has lost it.
 ANSWER_STALL_TIMEOUT_S = 60.0
@@ -49,6 +53,7 @@ class ConnectionGuard:
     Attributes:
         max_connections: How many connections of clients may be open.
         max_body_bytes: Longest body that the application takes.
+        max_unfinished_bytes: What may be held of requests that have not come in whole.
         read_timeout_s: Within which a request has to come in whole.
         interval_s: Time between two looks at all connections.
         now_s: The time by which connections are judged. It counts the looks: time in which the
@@ -58,6 +63,7 @@ class ConnectionGuard:
     def __init__(self, *, max_connections: int, max_body_bytes: int, read_timeout_s: float) -> None:
         self.max_connections = max_connections
         self.max_body_bytes = max_body_bytes
+        self.max_unfinished_bytes = UNFINISHED_REQUESTS * (max_body_bytes + MAX_HEAD_BYTES)
         self.read_timeout_s = read_timeout_s
         self.interval_s = min(MAX_SWEEP_INTERVAL_S, read_timeout_s / SWEEPS_PER_TIMEOUT)
         self.now_s = 0.0
@@ -66,6 +72,7 @@ class ConnectionGuard:
         self._unseen: list[Connection] = []  # of the sweep that is under way
         self._timer: asyncio.TimerHandle | None = None
         self._refused = 0
+        self._unfinished_bytes = 0
 
     def __len__(self) -> int:
         return len(self._connections)
@@ -105,6 +112,24 @@ class ConnectionGuard:
             reason="too_many_connections",
             limit="MAX_CONNECTIONS",
         )
+
+    def hold(self, size: int) -> None:
+        """Counts bytes of a request that has not come in whole.
+
+        Raises:
+            TooManyInFlightError: There are too many; these do not count.
+        """
+        if self._unfinished_bytes + size > self.max_unfinished_bytes:
+            raise TooManyInFlightError(
+                f"The node holds {self._unfinished_bytes} bytes of requests that have not come in "
+                "whole, and takes no more; send it in one go, or later.",
+                limit="UNFINISHED_REQUESTS",
+            )
+        self._unfinished_bytes += size
+
+    def let_go(self, size: int) -> None:
+        """Bytes that were held are held no more."""
+        self._unfinished_bytes -= size
 
     def refuse_unfinished(self, error: StoreError) -> None:
         """Refuses every request that has not come in whole."""

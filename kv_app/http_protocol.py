@@ -21,7 +21,7 @@ from kv_app.connections import (
     MAX_CHANNELS,
     ConnectionGuard,
 )
-from kv_app.errors import MalformedError, StoreError, TooLargeError
+from kv_app.errors import MalformedError, StoreError
 from kv_app.request_limits import (
     MAX_HEAD_BYTES,
     check_announced_size,
@@ -64,6 +64,8 @@ class NodeProtocol(HttpToolsProtocol):
         self._since_s = 0.0
         # What came since the last end of a request or the last part of a body.
         self._framing_bytes = 0
+        # What the guard counts of this connection.
+        self._held_bytes = 0
         # With requests waiting behind it: the one that is being answered.
         self._answering: RequestResponseCycle | None = None
         # The request whose announced length has been looked at.
@@ -85,6 +87,7 @@ class NodeProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forgets the connection."""
         self._guard.release(self)
+        self._let_go()
         if self._answering is not None:  # uvicorn tells only the newest request
             self._answering.disconnected = True
             self._answering.message_event.set()
@@ -103,7 +106,7 @@ class NodeProtocol(HttpToolsProtocol):
             self.refuse(unreadable(error))
         else:
             if self._is_reading:
-                self._check_unfinished()
+                self._check_unfinished(len(data))
 
     # --- what the parser calls ----------------------------------------------------------------
 
@@ -139,6 +142,8 @@ class NodeProtocol(HttpToolsProtocol):
         """A request's last byte came."""
         self._is_reading = False
         self._framing_bytes = 0
+        if self._held_bytes:
+            self._let_go()
         super().on_message_complete()
 
     # --- limits -------------------------------------------------------------------------------
@@ -156,19 +161,25 @@ class NodeProtocol(HttpToolsProtocol):
             raise self._guard.too_many()
         self._is_guest = False
 
-    def _check_unfinished(self) -> None:
-        """Looks at a request of which only a part came so far."""
-        if self._framing_bytes > MAX_HEAD_BYTES:
-            self.refuse(head_too_large())
-            return
+    def _check_unfinished(self, size: int) -> None:
+        """Looks at a request of which only a part came so far, ``size`` bytes of it right now."""
         cycle = self.cycle
-        if cycle is None or cycle is self._measured or cycle.scope is not self.scope:
-            return
-        self._measured = cycle
         try:
+            if self._framing_bytes > MAX_HEAD_BYTES:
+                raise head_too_large()
+            self._guard.hold(size)
+            self._held_bytes += size
+            if cycle is None or cycle is self._measured or cycle.scope is not self.scope:
+                return
+            self._measured = cycle
             check_announced_size(cycle.scope["headers"], self._guard.max_body_bytes)
-        except TooLargeError as error:
+        except StoreError as error:
             self.refuse(error)
+
+    def _let_go(self) -> None:
+        """Nothing of an unfinished request is held any more."""
+        self._guard.let_go(self._held_bytes)
+        self._held_bytes = 0
 
     def check(self, now_s: float) -> None:
         """Ends the connection if its client has kept the node waiting for too long."""
@@ -209,6 +220,7 @@ class NodeProtocol(HttpToolsProtocol):
         """Answers the request that is being read with an error, in its turn; then ends."""
         self._is_refused = True
         self._refusal = last_answer(error)
+        self._let_go()
         if not self._is_answer_due():
             self._end()
 

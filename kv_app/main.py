@@ -59,7 +59,8 @@ class NodeApp(FastAPI):
         elif scope["path"] == batch.PATH:
             await self._batches(scope, receive, send)
         else:
-            await super().__call__(scope, _limit_body(receive, self._max_body_bytes), send)
+            limited = _limit_body(receive, self._max_body_bytes)
+            await super().__call__(scope, limited, _take_turns(send))
 
 
 def _limit_body(receive: Receive, max_bytes: int) -> Receive:
@@ -78,6 +79,21 @@ def _limit_body(receive: Receive, max_bytes: int) -> Receive:
         return message
 
     return limited
+
+
+def _take_turns(send: Send) -> Send:
+    """Returns a ``send`` that lets others go on between two parts of a long answer.
+
+    Where nobody takes the answer any more the server's own returns at once: a dump would be made to
+    its end, and no other request served meanwhile.
+    """
+
+    async def polite(message: Message) -> None:
+        await send(message)
+        if message.get("more_body"):
+            await asyncio.sleep(0)
+
+    return polite
 
 
 class NodeServer(uvicorn.Server):

@@ -12,6 +12,7 @@ def test_limits_of_connections_are_those_of_the_code() -> None:
     text = " ".join(page.split())
     sentences = [
         f"`MAX_HEAD_BYTES`, {request_limits.MAX_HEAD_BYTES >> 10} KiB |",
+        f"all clients together | {connections.UNFINISHED_REQUESTS} times `MAX_BODY_BYTES` and",
         f"answers to earlier ones | {request_limits.MAX_PIPELINED_REQUESTS} |",
         f"on one connection | {connections.KEEP_ALIVE_S:g} s |",
         f"nothing of its answer | {connections.ANSWER_STALL_TIMEOUT_S:g} s |",

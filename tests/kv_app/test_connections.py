@@ -307,6 +307,39 @@ def test_answer_to_a_client_that_is_gone_is_not_written(
     assert caplog.records == []
 
 
+def test_requests_that_do_not_come_in_whole_are_bounded_together() -> None:
+    """Half-sent bodies of many clients fill no memory; what ends in any way makes room again."""
+
+    async def check(server: Server) -> None:
+        half = CHUNKED + b"ff00\r\n" + bytes(0xFF00)
+        for way_out in range(4):
+            clients = []
+            while not clients or not clients[-1].is_ended:
+                clients.append(server.connect())
+                clients[-1].send(half)
+            last = clients.pop()
+            answer = (await last.answered())[-1]
+            assert answer.error["code"] == "too_many_in_flight"
+            assert len(clients) == server.guard.max_unfinished_bytes // len(half)
+            small = server.connect()
+            small.send(GET)
+            assert (await small.answered())[0].status == 200
+            for client in clients:
+                match way_out:
+                    case 0:
+                        client.send(b"\r\n0\r\n\r\n")
+                    case 1:
+                        client.send(b"no end of a chunk")
+                    case 2:
+                        client.protocol.connection_lost(None)
+            if way_out == 3:
+                server.sweep(READ_TIMEOUT_S + MARGIN_S)
+            await settle()
+            assert server.guard._unfinished_bytes == 0
+
+    serve(check, max_connections=10_000)
+
+
 # --- the end -----------------------------------------------------------------------------------
 
 
