@@ -29,20 +29,25 @@ def measure_delays(bench: Bench) -> None:
         table = Table(title=f"Open loop at {RATE_PER_S}/s, delays {low}:{high} ms")
         for column in ("k", "samples", "mean ms", "theory ms", "residual ms", "sampling error ms"):
             table.add_column(column, justify="right")
-        for cell in sweep(low, high):
-            k, samples = cell["k"], cell["samples"]
-            mean, theory = cell["response_ms"]["mean"], cell["theory_ms"]["mean"]
-            error = standard_error_ms(high - low, k, samples)
-            is_inside = abs(mean - theory) <= TOLERANCE_MS + SIGMAS * error
-            table.add_row(
-                str(k),
-                str(samples),
-                f"{mean:.2f}",
-                f"{theory:.2f}",
-                f"{mean - theory:+.2f}{'' if is_inside else ' (!)'}",
-                f"{error:.2f}",
-            )
+        cells = sweep(low, high)
+        for cell in cells:
+            table.add_row(*_row(cell, high - low))
         bench.console.print(table)
+        for cell in cells:
+            if cell["response_ms"]["mean"] is None:
+                bench.console.print(f"k={cell['k']} is {cell['stamp']}: {cell['reason']}")
+
+
+def _row(cell: dict[str, Any], spread_ms: float) -> list[str]:
+    """A line of the table; a cell that may not be quoted shows its stamp in place of figures."""
+    k, samples = cell["k"], cell["samples"]
+    mean, theory = cell["response_ms"]["mean"], cell["theory_ms"]["mean"]
+    if mean is None:
+        return [str(k), str(samples), cell["stamp"], f"{theory:.2f}", "", ""]
+    error = standard_error_ms(spread_ms, k, samples)
+    is_inside = abs(mean - theory) <= TOLERANCE_MS + SIGMAS * error
+    residual = f"{mean - theory:+.2f}{'' if is_inside else ' (!)'}"
+    return [str(k), str(samples), f"{mean:.2f}", f"{theory:.2f}", residual, f"{error:.2f}"]
 
 
 def sweep(low: int, high: int) -> list[dict[str, Any]]:
