@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import socket
 import struct
 from collections import Counter
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from tests.campaigns.nodes import Node
 
 ANSWER_TIMEOUT_S = 5.0
+# The library's threads log what they meet, and here they meet all sorts of things.
+QUIET = logging.getLogger("quorumeter.fuzz")
+QUIET.setLevel(logging.CRITICAL + 1)
 MAX_MESSAGES = 6
 MAX_TRIES = 20
 # A frame's head that promises more than any node may hold: 2^62 bytes, masked with zeros.
@@ -78,7 +82,7 @@ class HostileLeader:
         """A channel without the token, or with another one, must not open."""
         header = self._random.choice([{}, {"Authorization": f"Bearer {self._token}x"}])
         with contextlib.suppress(Exception):
-            with connect(self._url, additional_headers=header, proxy=None):
+            with connect(self._url, additional_headers=header, proxy=None, logger=QUIET):
                 pass
             raise Violation("A channel without the token was opened.")
 
@@ -133,7 +137,12 @@ class HostileLeader:
     def _open(self) -> Iterator[ClientConnection]:
         header = {"Authorization": f"Bearer {self._token}"}
         with connect(
-            self._url, additional_headers=header, proxy=None, compression=None, ping_interval=None
+            self._url,
+            additional_headers=header,
+            proxy=None,
+            compression=None,
+            ping_interval=None,
+            logger=QUIET,
         ) as channel:
             yield channel
             channel.socket.close()  # no polite end

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import struct
 import threading
 import time
@@ -16,6 +15,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import Server, ServerConnection, serve
 
 from kv_app.messages import Ack, BaseHeld, FollowerMessage, Hello, LeaderMessage, SeqRange, Welcome
+from tests.campaigns.fuzz_follower import QUIET
 from tests.campaigns.random_messages import NUMBERS, damaged, encode, random_message, random_noise
 
 if TYPE_CHECKING:
@@ -54,10 +54,8 @@ class HostileFollower:
 
     def __enter__(self) -> Self:
         """Begins to listen."""
-        quiet = logging.getLogger("quorumeter.fuzz")
-        quiet.setLevel(logging.CRITICAL)
         self._server = serve(
-            self._serve, *self._address, compression=None, ping_interval=None, logger=quiet
+            self._serve, *self._address, compression=None, ping_interval=None, logger=QUIET
         )
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         self._thread.start()
