@@ -6,11 +6,13 @@ import contextlib
 import os
 import shutil
 import tempfile
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from kv_app import group_commit
 from kv_app.errors import StorageError
 from kv_app.messages import Role
 from kv_app.storage import Storage, open_storage
@@ -18,10 +20,13 @@ from kv_app.storage import Storage, open_storage
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import pytest
+
     from kv_app.messages import Entry
 
 MEMORY = Path("/dev/shm")  # noqa: S108  a name of its own is made in it
 NODE_ID = "n"
+HOLD_LIMIT_S = 10.0
 encode = msgspec.msgpack.Encoder().encode
 
 
@@ -61,3 +66,40 @@ def append(storage: Storage, *entries: Entry) -> None:
 def flush(storage: Storage) -> None:
     """Lets the engine move all from its log to a file of versions, as it does when it has much."""
     storage._database.flush()
+
+
+class Syncs:
+    """The syncs of a database: they can be held up, and made to fail.
+
+    Attributes:
+        began: How many were asked for.
+        ended: How many were done.
+        failing: Why the next ones fail; empty if they do not.
+    """
+
+    def __init__(self, storage: Storage, patch: pytest.MonkeyPatch) -> None:
+        """Takes over the syncs of a database; all run in a thread from now on."""
+        self.began = self.ended = 0
+        self.failing = ""
+        self._sync = storage.sync
+        self._gate = threading.Event()
+        self._gate.set()
+        patch.setattr(storage, "sync", self._wait)
+        patch.setattr(group_commit, "INLINE_SYNC_NS", -1)
+
+    def _wait(self) -> None:
+        self.began += 1
+        if not self._gate.wait(HOLD_LIMIT_S):
+            raise StorageError("nobody let it go on")
+        if self.failing:
+            raise StorageError(self.failing)
+        self._sync()
+        self.ended += 1
+
+    def hold(self) -> None:
+        """Lets no sync end from now on."""
+        self._gate.clear()
+
+    def release(self) -> None:
+        """Lets them end again."""
+        self._gate.set()
