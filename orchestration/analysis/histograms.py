@@ -16,7 +16,7 @@ from hdrh.histogram import HdrHistogram
 from orchestration.load.results import new_histogram
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -29,9 +29,10 @@ def describe_ms(histogram: HdrHistogram) -> dict[str, float | None]:
     """Return ``mean``, ``p50``, ``p95``, ``p99`` and ``max`` in ms; each None without values."""
     if not histogram.get_total_count():
         return dict.fromkeys(FIGURES)
-    values = histogram.get_percentile_to_value_dict(list(PERCENTILES))
     figures: dict[str, float | None] = {"mean": mean_ms(histogram)}
-    figures |= {f"p{level:.0f}": values[level] / NS_PER_MS for level in PERCENTILES}
+    values_ns = percentiles_ns(histogram, PERCENTILES)
+    for level, value_ns in zip(PERCENTILES, values_ns, strict=True):
+        figures[f"p{level:.0f}"] = value_ns / NS_PER_MS
     figures["max"] = histogram.get_max_value() / NS_PER_MS
     return figures
 
@@ -47,6 +48,21 @@ def mean_ms(histogram: HdrHistogram) -> float:
         raise ValueError("an empty histogram has no mean: look at its count first")
     midpoint_ns = lowest_ns + (width_ns - 1) / 2
     return float(np.average(midpoint_ns, weights=counts)) / NS_PER_MS
+
+
+def percentiles_ns(histogram: HdrHistogram, levels: Sequence[float]) -> list[int]:
+    """Return the value in ns that so many percent of the values do not exceed, for each level.
+
+    Raises:
+        ValueError: The histogram is empty.
+    """
+    lowest_ns, width_ns, counts = filled_buckets(histogram)
+    if not len(counts):
+        raise ValueError("an empty histogram has no percentiles: look at its count first")
+    wanted = [histogram.get_target_count_at_percentile(level) for level in levels]
+    index = np.searchsorted(np.cumsum(counts), wanted)
+    found: list[int] = (lowest_ns + width_ns - 1)[index].tolist()
+    return found
 
 
 def filled_buckets(

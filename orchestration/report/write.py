@@ -6,22 +6,17 @@ half a file behind.
 
 from __future__ import annotations
 
-import io
 import os
-import re
 import shutil
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
-from orchestration.analysis import histograms
+from orchestration.report.hgrm import to_hgrm
 from orchestration.report.records import ParityStatus, ReplicaParity, Run, read_run
 from orchestration.report.summary import PARITIES, Summary, summarise, to_json
-
-if TYPE_CHECKING:
-    from hdrh.histogram import HdrHistogram
 
 CHART_NAME = "quorum_vs_latency"
 SPECTRUM_NAME = "percentile_spectrum"
@@ -82,15 +77,6 @@ def _files(run: Run, summary: Summary) -> dict[str, bytes]:
     files["report.html"] = html.render(run, summary, charts).encode()
     files["report.md"] = markdown.render(run, summary, list(figures)).encode()
     return files
-
-
-def to_hgrm(histogram: HdrHistogram) -> bytes:
-    """Return HdrHistogram's percentile distribution in ms, as its plotter reads it."""
-    buffer = io.BytesIO()
-    histogram.output_percentile_distribution(buffer, histograms.NS_PER_MS)
-    # hdrh 0.10 scales every figure but the standard deviation.
-    deviation_ms = b"%12.3f" % (histogram.get_stddev() / histograms.NS_PER_MS)
-    return re.sub(rb"(StdDeviation +=) +[\d.]+", rb"\1 " + deviation_ms, buffer.getvalue())
 
 
 def perf_summary(run: Run, summary: Summary) -> dict[str, Any]:

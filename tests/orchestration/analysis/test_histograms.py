@@ -42,6 +42,15 @@ def test_filled_buckets_are_those_of_the_library(values_ns: list[int]) -> None:
     assert list(zip(top, counts.tolist(), strict=True)) == slow
 
 
+@settings(max_examples=30)
+@given(latencies_ns, st.lists(st.floats(0.001, 100), min_size=1, max_size=5))
+def test_percentiles_are_those_of_the_library(values_ns: list[int], levels: list[float]) -> None:
+    """Any level, hdrh's own rounding of the rank included."""
+    histogram = recorded(values_ns)
+    slow = histogram.get_percentile_to_value_dict(levels)
+    assert histograms.percentiles_ns(histogram, levels) == [slow[level] for level in levels]
+
+
 @given(st.lists(latencies_ns, max_size=4))
 def test_merged_histogram_describes_all_values(parts: list[list[int]]) -> None:
     """Merging after a trip through text equals recording everything into one histogram."""
@@ -57,6 +66,8 @@ def test_empty_histogram_has_no_figures() -> None:
     assert set(histograms.describe_ms(empty).values()) == {None}
     with pytest.raises(ValueError, match="empty"):
         histograms.mean_ms(empty)
+    with pytest.raises(ValueError, match="empty"):
+        histograms.percentiles_ns(empty, [50])
 
 
 @pytest.mark.parametrize("text", ["", "xx", "HISTFAAA", "not base64 at all!"])

@@ -6,6 +6,7 @@ what a report should say is known beforehand.
 
 from __future__ import annotations
 
+import functools
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,33 @@ def histogram_of(values_ms: Iterable[float]) -> HdrHistogram:
     return histogram
 
 
+@functools.cache  # most tests take the same few trials, and each takes 10 ms
+def measured(
+    k: int,
+    block: int,
+    *,
+    writes: int,
+    n: int,
+    delay_ms: tuple[float, float],
+    seed: int,
+    cost_ms: float,
+) -> tuple[tuple[str, dict[str, float | None], str], ...]:
+    """Return (name, figures in ms, encoded histogram) of what one trial would have recorded."""
+    rng = np.random.default_rng([seed, block, k])
+    service = waits_ms(rng, writes, n, k, delay_ms)
+    service = service + cost_ms * rng.lognormal(0, 0.3, writes)
+    late = rng.exponential(0.05, writes)
+    parts = {
+        "response": histogram_of(service + late),
+        "service": histogram_of(service),
+        "send_delay": histogram_of(late),
+    }
+    return tuple(
+        (name, histograms.describe_ms(part), histograms.encode(part))
+        for name, part in parts.items()
+    )
+
+
 def trial(
     k: int,
     block: int = 0,
@@ -53,15 +81,9 @@ def trial(
     **changes: Any,
 ) -> dict[str, Any]:
     """Return one row of ``cells.jsonl``; `changes` replace its fields."""
-    rng = np.random.default_rng([seed, block, k])
-    service = waits_ms(rng, writes, n, k, delay_ms or (0, 0))
-    service = service + cost_ms * rng.lognormal(0, 0.3, writes)
-    late = rng.exponential(0.05, writes)
-    parts = {
-        "response": histogram_of(service + late),
-        "service": histogram_of(service),
-        "send_delay": histogram_of(late),
-    }
+    parts = measured(
+        k, block, writes=writes, n=n, delay_ms=delay_ms or (0, 0), seed=seed, cost_ms=cost_ms
+    )
     row = {
         "scenario": "writes",
         "engine": "local",
@@ -83,12 +105,12 @@ def trial(
         "offered_rate": writes / 4,
         "achieved_rate": writes / 4 - 0.2,
         "generator_cpu_share": 0.2,
-        **{f"{name}_ms": histograms.describe_ms(part) for name, part in parts.items()},
+        **{f"{name}_ms": dict(figures) for name, figures, _ in parts},
         "operations": {
             "write": {
                 "ok": writes,
                 "errors": {},
-                "histograms": {name: histograms.encode(part) for name, part in parts.items()},
+                "histograms": {name: text for name, _, text in parts},
             }
         },
         "parity": {

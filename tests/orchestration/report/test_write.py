@@ -16,7 +16,7 @@ import pytest
 
 from orchestration.analysis import histograms
 from orchestration.report.records import UnreadableRunError, read_run
-from orchestration.report.write import point_latest, replace_file, to_hgrm, write_report
+from orchestration.report.write import point_latest, replace_file, write_report
 from tests.orchestration.report import simulated
 
 VOID = {"meta", "link", "img", "br", "hr"}
@@ -166,23 +166,6 @@ def test_perf_summary_has_the_original_form(run_dir: Path) -> None:
     assert len(found["parity"]) == 5
     assert {"url": "http://127.0.0.1:8001", "status": "match"} in found["parity"]
     assert (root / found["plot"]).is_file()
-
-
-def test_hgrm_holds_the_distribution_in_ms() -> None:
-    """The plotter's columns rise together and end at the largest value and the full count."""
-    values = [float(v) for v in range(1, 1001)]
-    text = to_hgrm(simulated.histogram_of(values)).decode()
-    heading, *lines = [line for line in text.splitlines() if line and not line.startswith("#")]
-    assert heading.split() == ["Value", "Percentile", "TotalCount", "1/(1-Percentile)"]
-    table = [[float(field) for field in line.split()[:3]] for line in lines]
-    assert table == sorted(table)
-    assert table[-1] == [pytest.approx(1000, rel=1e-3), 1.0, 1000]
-    for value, percentile, total in table:
-        assert total == pytest.approx(sum(v <= value for v in values), abs=1)
-        assert total / 1000 >= percentile - 0.001
-    deviation = re.search(r"StdDeviation += +([\d.]+)", text)
-    assert deviation
-    assert float(deviation[1]) == pytest.approx(288.7, rel=0.01)
 
 
 def test_unreadable_run_writes_nothing(tmp_path: Path) -> None:
