@@ -26,9 +26,9 @@ def make_cluster(xprocess: Any) -> Iterator[MakeCluster]:
         yield make
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def shared_cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
-    """Five followers, k=3, for the tests of one module that leave it as they found it."""
+    """Five followers, k=3, for all tests that leave it as they found it."""
     cluster = build_cluster(
         request.getfixturevalue("xprocess"), 5, 3, DELAY_SEED="7", REQUEST_TIMEOUT="3"
     )
@@ -41,7 +41,8 @@ def shared_cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
 
 @pytest.fixture
 def cluster(shared_cluster: Cluster) -> Iterator[Cluster]:
-    """The module's cluster with k=3 and no delay; both are restored after the test."""
+    """The shared cluster with k=3 and no delay; both are restored after the test."""
     yield shared_cluster
     shared_cluster.admin("quorum", write_quorum=3).raise_for_status()
     shared_cluster.admin("delays", min_delay_ms=0, max_delay_ms=0).raise_for_status()
+    shared_cluster.wait_connected()  # whoever broke it is named, not the next test

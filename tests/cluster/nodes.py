@@ -6,11 +6,13 @@ import contextlib
 import os
 import secrets
 import socket
+import ssl
 import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -22,8 +24,11 @@ from xprocess import ProcessStarter
 if TYPE_CHECKING:
     import subprocess
 
-START_TIMEOUT_S = 15.0
+START_TIMEOUT_S = 20.0
 WAIT_TIMEOUT_S = 15.0
+POLL_S = 0.02
+# A node that was away is looked for so often: tests wait for it, users may take the default.
+RECONNECT_MAX_S = 0.1
 STORE_VARIABLES = frozenset(
     {
         "ADVERTISE_URL",
@@ -37,6 +42,7 @@ STORE_VARIABLES = frozenset(
         "MIN_DELAY_MS",
         "NODE_ID",
         "PORT",
+        "RECONNECT_MAX_S",
         "REQUEST_TIMEOUT",
         "ROLE",
         "START_ID",
@@ -69,7 +75,17 @@ def wait_until(condition: Callable[[], Any], what: str, timeout_s: float = WAIT_
             return value
         if time.monotonic() > deadline_s:
             pytest.fail(f"not within {timeout_s:g} s: {what}")
-        time.sleep(0.02)
+        time.sleep(POLL_S)
+
+
+def http_client(timeout_s: float) -> httpx.Client:
+    """A client for nodes; it loads no certificates, which takes longer than a node's answer."""
+    return httpx.Client(
+        timeout=timeout_s,
+        trust_env=False,
+        limits=httpx.Limits(max_connections=200),
+        verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
+    )
 
 
 @dataclass
@@ -116,12 +132,12 @@ class Node:
         finally:
             process.resume()
 
-    def is_up(self) -> bool:
+    def is_up(self, client: httpx.Client) -> bool:
         """True once this start of the node answers, not an earlier one or a stranger's."""
         assert self.process is not None
         assert self.process.poll() is None, f"{self.name} ended with {self.process.returncode}"
         with contextlib.suppress(httpx.HTTPError):
-            health = httpx.get(f"{self.url}/health", timeout=2, trust_env=False).json()
+            health = client.get(f"{self.url}/health", timeout=2).json()
             return (health["node_id"], health["start_id"]) == (self.name, self.start_id)
         return False
 
@@ -132,11 +148,7 @@ class Cluster:
 
     xprocess: Any
     nodes: dict[str, Node]
-    client: httpx.Client = field(
-        default_factory=lambda: httpx.Client(
-            timeout=20, trust_env=False, limits=httpx.Limits(max_connections=200)
-        )
-    )
+    client: httpx.Client = field(default_factory=lambda: http_client(timeout_s=20))
 
     @property
     def leader(self) -> Node:
@@ -152,8 +164,8 @@ class Cluster:
         """Starts nodes side by side and waits until each answers."""
         for name in names:
             self._launch(self.nodes[name])
-        for name in names:
-            wait_until(self.nodes[name].is_up, f"{name} answers", START_TIMEOUT_S)
+        for node in (self.nodes[name] for name in names):
+            wait_until(partial(node.is_up, self.client), f"{node.name} answers", START_TIMEOUT_S)
 
     def _launch(self, node: Node) -> None:
         node.start_id = secrets.token_hex(8)
@@ -166,8 +178,10 @@ class Cluster:
             terminate_on_interrupt = True
             popen_kwargs: ClassVar[dict[str, Any]] = {"cwd": str(Path(__file__).parents[2])}
 
-            def startup_check(self) -> bool:
-                return True  # all are started before the first is waited for
+            def wait(self, log_file: Any) -> bool:
+                """All are started before the first is waited for; xprocess waits 0.1 s for each."""
+                del log_file
+                return True
 
         # The start id keeps the name, and so the file with the pid, this session's own.
         self.xprocess.ensure(f"{node.name}-{node.start_id}", Starter, restart=True)
@@ -255,10 +269,11 @@ MakeCluster = Callable[..., Cluster]
 
 def build_cluster(xprocess: Any, followers: int, write_quorum: int, **settings: str) -> Cluster:
     """Makes and starts a cluster; ``settings`` go to every node."""
+    common = {"RECONNECT_MAX_S": str(RECONNECT_MAX_S), **settings}
     ports = free_ports(followers + 1)
     urls = [f"http://127.0.0.1:{port}" for port in ports]
     nodes = {
-        name: Node(name, url, {"NODE_ID": name, "PORT": str(port), "ROLE": "follower", **settings})
+        name: Node(name, url, {"NODE_ID": name, "PORT": str(port), "ROLE": "follower", **common})
         for name, url, port in zip(
             ["leader", *(f"follower{i}" for i in range(1, followers + 1))], urls, ports, strict=True
         )

@@ -9,11 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-import httpx
 import pytest
 
 from kv_app.delays import DelayModel
-from tests.cluster.nodes import WAIT_TIMEOUT_S
+from tests.cluster.nodes import WAIT_TIMEOUT_S, http_client
 
 if TYPE_CHECKING:
     from tests.cluster.nodes import Cluster, MakeCluster
@@ -111,13 +110,13 @@ def test_retry_with_the_same_key_is_one_write(make_cluster: MakeCluster) -> None
 
 def test_definite_failures_under_kills_are_never_visible(make_cluster: MakeCluster) -> None:
     """I5: under kills a definite failure never shows, an unknown write at most once."""
-    cluster = make_cluster(3, 2, REQUEST_TIMEOUT="1")
+    cluster = make_cluster(3, 2, REQUEST_TIMEOUT="0.5")
     cluster.wait_connected()
     stop, refused = threading.Event(), threading.Event()
 
     def write(worker: int) -> list[tuple[str, str, dict[str, Any]]]:
         outcomes = []
-        with httpx.Client(timeout=10, trust_env=False) as client:
+        with http_client(timeout_s=10) as client:
             for index in count():
                 if stop.is_set():
                     return outcomes
@@ -168,7 +167,7 @@ def test_replicas_never_go_back_and_agree_on_every_position(cluster: Cluster) ->
 
     def watch(url: str) -> list[tuple[str, str | None, int, int]]:
         seen = []
-        with httpx.Client(timeout=10, trust_env=False) as client:
+        with http_client(timeout_s=10) as client:
             while not done.is_set():
                 for key in keys:
                     body = client.get(f"{url}/kv/{key}").json()

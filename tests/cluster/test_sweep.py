@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.cluster.nodes import wait_until
-from tests.cluster.tool import Tool, rows_of, run_folder, wait_rows
+from tests.cluster.tool import Tool, assert_told, rows_of, run_folder, wait_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from tests.cluster.nodes import MakeCluster
 
-SHORT = ("--trials", "1", "--warmup", "200ms", "--duration", "1s")
+SHORT = ("--trials", "1", "--warmup", "100ms", "--duration", "500ms")
 
 
 @pytest.fixture
@@ -37,11 +37,12 @@ def assert_no_external_reference(page: str) -> None:
     assert not re.search(r"""(?:src|href)\s*=\s*["']?(?:https?:)?//""", page)
 
 
+@pytest.mark.alone
 def test_sweep_to_its_end_leaves_a_complete_report(tool: Tool, tmp_path: Path) -> None:
     """A sweep writes every output that is promised, and says what it found."""
     out = tmp_path / "out"
-    done = tool.run("sweep", "--k", "0,2", "--followers", "3", "--delay", "0:40", "--trials", "2",
-                    "--warmup", "200ms", "--duration", "1s", "--rate", "120", "--seed", "5",
+    done = tool.run("sweep", "--k", "0,2", "--followers", "3", "--delay", "30:40", "--trials", "2",
+                    "--warmup", "200ms", "--duration", "600ms", "--rate", "200", "--seed", "5",
                     "--out", out)  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "k=2 costs +" in done.stdout
@@ -51,13 +52,14 @@ def test_sweep_to_its_end_leaves_a_complete_report(tool: Tool, tmp_path: Path) -
     assert summary["status"] == "complete"
     assert (summary["seed"], summary["followers"], summary["ack"]) == (5, 3, "memory")
     assert [cell["k"] for cell in summary["cells"]] == [0, 2]
+    theory_ms = {0: 0, 2: 35}  # the second of three in 30:40
     for cell in summary["cells"]:
         assert cell["stamp"] == "ok", cell
         assert cell["parity"] == "match"
         assert cell["errors"] == {}
         assert cell["trials"] == 2
         assert cell["samples"] == 240
-        assert cell["theory_ms"]["mean"] == pytest.approx(40 * cell["k"] / 4)
+        assert cell["theory_ms"]["mean"] == pytest.approx(theory_ms[cell["k"]])
         assert abs(cell["response_ms"]["mean"] - cell["theory_ms"]["mean"]) < 20
         assert cell["response_ms"]["ci95"]["p50"] is not None
     for name in (
@@ -88,7 +90,7 @@ def test_sweep_with_json_prints_the_summary_and_nothing_else(tool: Tool, tmp_pat
     """Data goes to stdout, everything else to stderr."""
     done = tool.run("sweep", "--k", "1", "--followers", "1", "--delay", "0:1", *SHORT,
                     "--json", "--quiet", "--out", tmp_path / "out")  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    assert_told(done.returncode, tmp_path / "out")
     assert json.loads(done.stdout)["cells"][0]["k"] == 1
     assert done.stderr == ""
 
@@ -140,30 +142,31 @@ def test_follower_killed_and_restarted_in_mid_sweep_does_not_end_it(
     cluster.wait_connected()
     out = tmp_path / "out"
     arguments = ("sweep", "--attach", cluster.leader.url, "--k", "1", "--trials", "3",
-                 "--warmup", "200ms", "--duration", "2s", "--out", out)  # fmt: skip
+                 "--warmup", "200ms", "--duration", "1.3s", "--out", out)  # fmt: skip
     with tool.started(*arguments) as process:
         wait_rows(out, 1)
         wait_until(lambda: tool.processes("locust"), "the second trial is under way")
         cluster.followers[0].kill()
         cluster.start("follower1")
         output, _ = process.communicate(timeout=60)
-    assert process.returncode == 0, output
+    assert_told(process.returncode, out)
     rows = rows_of(out)
-    assert len(rows) == 3
+    assert len(rows) == 3, output
     assert [row["parity"]["status"] for row in rows] == ["match"] * 3
     assert rows[0]["errors"] == rows[2]["errors"] == {}
 
 
+@pytest.mark.alone
 def test_leader_frozen_for_a_second_shows_in_response_time(tool: Tool, tmp_path: Path) -> None:
     """A stall of the store is in the response-time p99, and the cell stays ok."""
     out = tmp_path / "out"
     arguments = ("sweep", "--k", "1", "--followers", "2", "--delay", "0:1", "--trials", "1",
-                 "--warmup", "500ms", "--duration", "5s", "--rate", "100",
+                 "--warmup", "500ms", "--duration", "2500ms", "--rate", "200",
                  "--out", out)  # fmt: skip
     with tool.started(*arguments) as process:
         leader = tool.node("leader")
         timeline = wait_until(lambda: list(out.glob("*/*/trials/*/timeline-0.csv")), "load runs")
-        wait_until(lambda: len(timeline[0].read_text().splitlines()) > 2, "the warm-up is over")
+        wait_until(lambda: len(timeline[0].read_text().splitlines()) > 1, "the warm-up is over")
         leader.suspend()
         with pytest.raises(Exception, match="timed out"):
             process.wait(timeout=1.0)  # a second of frozen time, while the sweep runs on
@@ -198,9 +201,10 @@ def test_attached_sweep_leaves_quorum_and_delays_as_they_were(
     cluster = make_cluster(2, 2, MAX_DELAY_MS="7")
     cluster.wait_connected()
     for extra in ((), ("--delay", "0:3")):
+        out = tmp_path / f"out{len(extra)}"
         done = tool.run("sweep", "--attach", cluster.leader.url, "--k", "1", *SHORT, *extra,
-                        "--out", tmp_path / f"out{len(extra)}")  # fmt: skip
-        assert done.returncode == 0, done.stderr
+                        "--out", out)  # fmt: skip
+        assert_told(done.returncode, out)
         url = cluster.leader.url
         assert cluster.client.get(f"{url}/admin/quorum").json()["write_quorum"] == 2
         assert cluster.client.get(f"{url}/admin/delays").json()["max_delay_ms"] == 7
@@ -213,11 +217,11 @@ def test_mixed_workload_reports_reads_beside_writes(tool: Tool, tmp_path: Path) 
     out = tmp_path / "out"
     done = tool.run("sweep", "--workload", "mixed", "--k", "1", "--followers", "2", "--delay",
                     "0:1", *SHORT, "--rate", "200", "--out", out)  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    assert_told(done.returncode, out)
     operations = rows_of(out)[0]["operations"]
     assert operations["read"]["ok"] > 0
     assert operations["write"]["ok"] > 0
-    assert operations["read"]["ok"] + operations["write"]["ok"] == 200
+    assert operations["read"]["ok"] + operations["write"]["ok"] == 100
 
 
 def test_original_workload_honours_its_variables(
@@ -239,7 +243,7 @@ def test_original_workload_honours_its_variables(
         KEY_COUNT="4",
         REPORT_DIR=str(tmp_path / "seed"),
     )
-    assert done.returncode == 0, done.stderr
+    assert_told(done.returncode, tmp_path / "seed")
     rows = rows_of(tmp_path / "seed")
     assert sorted(row["k"] for row in rows) == [1, 3]
     assert [row["samples"] for row in rows] == [50, 50]

@@ -119,6 +119,17 @@ def rows_of(out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in cells[0].read_text().splitlines() if line.endswith("}")]
 
 
+def assert_told(exit_code: int | None, out: Path) -> None:
+    """The exit code is that of the verdict, and the run is complete.
+
+    Whether the figures may be quoted depends on how calm the machine is: that is for the tests that
+    run alone.
+    """
+    summary = json.loads((run_folder(out) / "summary.json").read_text())
+    assert summary["status"] == "complete"
+    assert exit_code == {"valid": 0, "unknown": 2}[summary["verdict"]]
+
+
 def wait_rows(out: Path, count: int, timeout_s: float = 40) -> list[dict[str, Any]]:
     """Waits until a run has written down so many trials."""
     rows: list[dict[str, Any]] = wait_until(

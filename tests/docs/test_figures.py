@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from kv_app import channel, follower, messages
+from kv_app import channel, messages, outbox, session, snapshot
 from orchestration import audit, parity
 from orchestration.load import schedule
 from orchestration.load.results import TimelineRow
@@ -80,12 +80,12 @@ def test_messages_are_those_of_the_protocol() -> None:
         (
             "replication.md",
             [
-                f"{channel.MAX_BATCH_ENTRIES:,} entries",
-                f"{channel.MAX_BATCH_BYTES >> 20} MiB",
-                f"{channel.SNAPSHOT_KEYS_PER_CHUNK} keys",
+                f"{outbox.MAX_BATCH_ENTRIES:,} entries",
+                f"{outbox.MAX_BATCH_BYTES >> 20} MiB",
+                f"{snapshot.KEYS_PER_CHUNK} keys",
                 f"{channel.CONNECT_TIMEOUT_S:g} s",
                 f"{channel.FIRST_RETRY_S * 1000:g} ms",
-                f"{follower.HELLO_TIMEOUT_S:g} s",
+                f"{session.HELLO_TIMEOUT_S:g} s",
             ],
         ),
     ],

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.alone
+
 PROGRAM = Path(__file__).parent / "programs" / "executor_program.py"
 
 

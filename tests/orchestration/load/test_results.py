@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from hdrh.histogram import HdrHistogram
 
 latencies_ns = st.lists(st.integers(min_value=0, max_value=3_600_000_000_000), max_size=60)
-PERCENTS = (1, 50, 90, 99, 99.9, 100)
 
 
 def histogram_of(values_ns: list[int]) -> HdrHistogram:
@@ -62,28 +61,22 @@ def trial_of(
 
 
 def shape(histogram: HdrHistogram) -> list[int]:
-    """What one can ask a histogram."""
-    return [
-        histogram.get_total_count(),
-        *histogram.get_percentile_to_value_dict(list(PERCENTS)).values(),
-    ]
+    """All that a histogram's figures are made of."""
+    return [histogram.get_total_count(), histogram.get_max_value(), *histogram.counts]
 
 
-# HdrHistogram's mean walks through all its 33,000 counters.
-@settings(max_examples=20, deadline=None)
 @given(latencies_ns)
 def test_histogram_decoded_from_its_text_is_the_same(values_ns: list[int]) -> None:
     """Nothing is lost on the way through base64, empty histograms included."""
     histogram = histogram_of(values_ns)
     decoded = decode_histogram(histogram.encode().decode())
     assert shape(decoded) == shape(histogram)
-    assert decoded.get_mean_value() == histogram.get_mean_value()
 
 
-@settings(deadline=None)
+@settings(max_examples=50)
 @given(st.lists(latencies_ns, min_size=1, max_size=4))
 def test_merged_parts_equal_the_whole(parts: list[list[int]]) -> None:
-    """Percentiles do not depend on how many processes recorded them."""
+    """No figure depends on how many processes recorded the values."""
     merged = TrialResult.merged(trial_of({"write": operation_of(part, {})}) for part in parts)
     whole = histogram_of([value_ns for part in parts for value_ns in part])
     for name in QUANTITIES:

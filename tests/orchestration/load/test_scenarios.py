@@ -199,7 +199,7 @@ def test_web_form_refuses_a_bad_value_in_a_sentence(
 def test_web_form_runs_a_plan_to_its_end_twice(web_url: str) -> None:
     """The test stops when the plan is done, the UI stays, and another run starts."""
     for writes in (50, 100):
-        answer = start(web_url, rate=str(writes), duration="1")
+        answer = start(web_url, rate=str(4 * writes), duration="0.25")
         assert answer["success"] is True
         wait_for(partial(_finished, web_url, writes))
 
