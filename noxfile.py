@@ -23,6 +23,10 @@ ROOT = Path(__file__).parent
 INTERRUPT_TIMEOUT_S = 1.0
 TERMINATE_TIMEOUT_S = 60.0
 
+# Tests of real processes wait more than they compute: two at a time make use of two cores. More
+# would keep nodes waiting for a core longer than some tests allow for.
+TEST_WORKERS = 2
+
 # What decides without I/O is covered to the last branch.
 PURE_MODULES = (
     "kv_app/delays.py",
@@ -42,6 +46,8 @@ PURE_MODULES = (
 
 nox.needs_version = ">=2025.2.9"
 nox.options.sessions = ["lint", "types", "tests"]
+# uv, where it is installed, makes an environment in seconds instead of half a minute.
+nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.reuse_existing_virtualenvs = True
 nox.options.error_on_missing_interpreters = True
 
@@ -93,9 +99,14 @@ def web(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run the test suite."""
+    """Run the test suite; arguments are pytest's, and choose from it."""
     install(session, "dev")
-    run(session, "pytest", *session.posargs)
+    if session.posargs:
+        run(session, "pytest", *session.posargs)
+        return
+    workers = (f"--numprocesses={TEST_WORKERS}", "--dist=worksteal")
+    run(session, "pytest", *workers, "-m", "not alone")
+    run(session, "pytest", "-m", "alone")
 
 
 @nox.session
@@ -103,6 +114,42 @@ def bench(session: nox.Session) -> None:
     """Measure the store next to yardsticks, etcd and Redis (needs wrk, strace and both)."""
     install(session, "dev")
     run(session, "python", "-m", "tests.bench", *session.posargs)
+
+
+def campaign(session: nox.Session, name: str) -> None:
+    """Runs one of tests/campaigns with its own options."""
+    install(session, "dev")
+    run(session, "python", "-m", f"tests.campaigns.{name}", *session.posargs)
+
+
+@nox.session
+def kills(session: nox.Session) -> None:
+    """Kill nodes at random under load and account for every write (20 minutes; --short)."""
+    campaign(session, "kills")
+
+
+@nox.session
+def catchup(session: nox.Session) -> None:
+    """Take a follower's data away under load and watch the leader (15 minutes; --short)."""
+    campaign(session, "catchup")
+
+
+@nox.session
+def soak(session: nox.Session) -> None:
+    """Write for long and watch memory, disk and errors (60 minutes; --short)."""
+    campaign(session, "soak")
+
+
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """Send nonsense over HTTP and the replication channel (15 minutes; --short)."""
+    campaign(session, "fuzz")
+
+
+@nox.session
+def mutants(session: nox.Session) -> None:
+    """Break the store in a scratch copy and see the tests go red (--short)."""
+    campaign(session, "mutants")
 
 
 @nox.session
