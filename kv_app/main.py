@@ -4,9 +4,11 @@ import asyncio
 import contextlib
 import functools
 import logging
+import os
+import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from http import HTTPStatus
 from typing import Any
 
@@ -20,9 +22,9 @@ from kv_app.api import admin, batch, kv, metrics, ops, replication
 from kv_app.api.answers import install_error_handlers
 from kv_app.connections import RESERVED_CONNECTIONS, ConnectionGuard
 from kv_app.descriptors import fit_connections
-from kv_app.errors import NotAttemptedError, SettingsError, UnauthorizedError
+from kv_app.errors import NotAttemptedError, SettingsError, StorageError, UnauthorizedError
 from kv_app.http_protocol import NodeProtocol
-from kv_app.node import Node
+from kv_app.node import EXIT_STORAGE, Node
 from kv_app.settings import MAX_VALUE_LIMIT_BYTES, Settings
 
 logger = logging.getLogger("kv_app")
@@ -126,13 +128,26 @@ class NodeServer(uvicorn.Server):
         )
 
 
-def create_app(settings: Settings) -> NodeApp:
-    """Returns the ASGI application of a node; the node itself starts with the application."""
+def create_app(
+    settings: Settings, on_start_failure: Callable[[StorageError], None] | None = None
+) -> NodeApp:
+    """Returns the ASGI application of a node; the node itself starts with the application.
+
+    Args:
+        settings: What the node is told.
+        on_start_failure: Called when the data on disk cannot be used, and must end the process.
+            Without it the server is told, which shows its user a traceback.
+    """
     node = Node(settings)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        node.start()
+        try:
+            node.start()
+        except StorageError as error:
+            if on_start_failure is not None:
+                on_start_failure(error)
+            raise
         yield
         await node.stop()
 
@@ -202,7 +217,7 @@ def main() -> None:
         level=settings.log_level.upper(),
         format=f"%(asctime)s {settings.node_id} %(levelname)s %(name)s: %(message)s",
     )
-    app, guard = create_app(settings), _make_guard(settings)
+    app, guard = create_app(settings, _refuse_to_start), _make_guard(settings)
     server = NodeServer(server_config(app, guard), app.node, guard)
     listener = _listen(settings)
     logger.info(
@@ -214,7 +229,9 @@ def main() -> None:
         settings.start_id,
         settings.delay_seed,
     )
-    with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises the signal again when it is done
+    # Uvicorn raises the signal again when it is done: to be told to end is no failure.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    with contextlib.suppress(KeyboardInterrupt):
         server.run(sockets=[listener])
 
 
@@ -269,6 +286,12 @@ def _listen(settings: Settings) -> socket.socket:
             )
         )
     return listener
+
+
+def _refuse_to_start(error: StorageError) -> None:
+    logger.critical("the node does not start: %s", error)
+    sys.stderr.flush()
+    os._exit(EXIT_STORAGE)
 
 
 def _fail(message: str) -> int:

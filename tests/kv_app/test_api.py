@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from kv_app.errors import StorageError
 from kv_app.main import create_app
 from kv_app.messages import CLOSE_REFUSED
 from kv_app.settings import Settings
@@ -22,7 +23,8 @@ from tests.kv_app.nodes import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
 
     import httpx
 
@@ -486,6 +488,28 @@ def test_bug_of_the_node_is_an_internal_error_of_unknown_outcome(
         assert "what broke" not in error["message"]
 
     serve(check)
+
+
+def test_start_on_data_that_cannot_be_used_is_reported_before_anything_is_served(
+    tmp_path: Path,
+) -> None:
+    """To whoever is to end the process; without one, to the server."""
+    told: list[StorageError] = []
+
+    async def start(node_id: str, on_failure: Callable[[StorageError], None] | None) -> None:
+        app = create_app(Settings(node_id=node_id, data_dir=tmp_path), on_failure)
+        async with app.router.lifespan_context(app):
+            """It runs."""
+
+    async def check() -> None:
+        await start("one", told.append)
+        assert told == []
+        for handler in (told.append, None):
+            with pytest.raises(StorageError, match="holds the data of node 'one'"):
+                await start("another", handler)
+        assert len(told) == 1
+
+    run(check)
 
 
 # --- a follower -------------------------------------------------------------------------------
