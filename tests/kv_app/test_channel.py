@@ -585,3 +585,121 @@ def test_follower_that_does_not_answer_the_hello_is_given_up_after_a_time(
         await leader.stop()
 
     run(check)
+
+
+# --- links that are cut on purpose ------------------------------------------------------------
+
+
+def test_link_that_is_cut_neither_counts_nor_sends_until_it_is_mended(
+    make_network: MakeNetwork,
+) -> None:
+    """From the call on; then it connects again, and what was missed is sent."""
+
+    async def check() -> None:
+        network = make_network(2)
+        leader = await network.start_leader(write_quorum=1)
+        link, first = leader.links[0], network[1].client
+        link.cut()
+        assert not link.counts
+        assert first.closed.done()
+        assert "cut on purpose" in link.detail
+        put_all(leader, 1, 2)
+        await network[2].client.has_sent(2)
+        attempts = network[1].attempts
+        await asyncio.sleep(0.02)  # longer than it would wait to connect again
+        assert network[1].attempts == attempts
+        link.mend()
+        assert link.detail == "not connected yet"
+        await until(lambda: link.counts)
+        assert network[1].client.seqs == [1, 2]
+        link.mend()  # of a link that is not cut does nothing
+        assert link.counts
+        await leader.stop()
+
+    run(check)
+
+
+@pytest.mark.parametrize(
+    "is_welcome",
+    [
+        pytest.param(
+            False,
+            marks=pytest.mark.xfail(
+                raises=AssertionError, reason="it looks at a client it gave up"
+            ),
+        ),
+        True,
+    ],
+)
+def test_link_that_is_cut_while_it_connects_stays_down(
+    make_network: MakeNetwork, caplog: pytest.LogCaptureFixture, *, is_welcome: bool
+) -> None:
+    """A welcome that was on its way changes nothing, and neither is a bug of the leader."""
+
+    async def check() -> None:
+        network = make_network(1)
+        network[1].is_silent = True
+        leader = network.make_leader(write_quorum=0)
+        leader.start()
+        link = leader.links[0]
+        await until(lambda: network[1].clients and network[1].client.frames)
+        if is_welcome:
+            network[1].client.say(welcome())
+        link.cut()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not link.is_connected
+        assert "cut on purpose" in link.detail
+        assert "bug" not in caplog.text
+        await leader.stop()
+
+    run(check)
+
+
+def test_snapshot_that_meets_a_bug_of_the_leader_ends_the_channel_and_is_tried_again(
+    make_network: MakeNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log says what it was; the follower is not left waiting for the rest."""
+
+    async def fail(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(channel, "send_snapshot", fail)
+
+    async def check() -> None:
+        network = make_network(1)
+        leader = await network.start_leader(write_quorum=0, log_entries=1)
+        put_all(leader, 1, 3)
+        await network[1].client.has_sent(3)
+        lost = len(network[1].clients)
+        network[1].lose_all()
+        await until(lambda: len(network[1].clients) > lost + 1)
+        assert "met a bug" in network[1].clients[lost].closed.result()
+        await leader.stop()
+
+    run(check)
+
+
+def test_link_that_meets_a_bug_of_the_leader_is_tried_again(
+    make_network: MakeNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever a peer makes the leader stumble over, the link does not end for good."""
+    failures = ["first"]
+
+    async def check() -> None:
+        network = make_network(1)
+        connect = network.connect
+
+        async def stumble(*arguments: Any, **options: Any) -> Any:
+            if failures:
+                raise RuntimeError(failures.pop())
+            return await connect(*arguments, **options)
+
+        monkeypatch.setattr(channel, "connect", stumble)
+        leader = network.make_leader(write_quorum=0)
+        leader.start()
+        await until(lambda: "met a bug" in leader.links[0].detail)
+        await until(lambda: leader.links[0].is_connected)
+        await leader.stop()
+
+    run(check)

@@ -501,6 +501,24 @@ def test_quorum_outside_the_followers_is_refused(k: int, make_network: MakeNetwo
     run(check)
 
 
+def test_link_is_cut_and_mended_by_the_name_of_its_follower(make_network: MakeNetwork) -> None:
+    """Names are what a user sees; one that was not heard is refused with those that were."""
+
+    async def check() -> None:
+        network = make_network(2)
+        network[2].is_reachable = False
+        leader = await network.start_leader(write_quorum=0)
+        leader.set_link("f1", is_up=False)
+        assert leader.links[0].is_cut
+        leader.set_link("f1", is_up=True)
+        await until(lambda: leader.links[0].is_connected)
+        with pytest.raises(MalformedError, match="No follower 'f2' was heard; these were: f1"):
+            leader.set_link("f2", is_up=False)
+        await leader.stop()
+
+    run(check)
+
+
 def test_followers_of_one_name_count_once(make_network: MakeNetwork) -> None:
     """Two URLs of one node would be two acknowledgments of one copy: the second is refused."""
 

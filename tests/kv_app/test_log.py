@@ -15,16 +15,18 @@ from kv_app.log import (
     fingerprint_of,
     to_ranges,
 )
-from kv_app.messages import Entry, Operation, SeqRange
+from kv_app.messages import Change, Entry, Operation, RememberedWrite, SeqRange
 
 NO_LIMIT = 1 << 40
 SMALL_SEQS = st.integers(min_value=1, max_value=40)
 
 
-def make_record(seq: int, idempotency_key: str | None = None) -> LogRecord:
+def make_record(
+    seq: int, idempotency_key: str | None = None, size_bytes: int = 0, epoch: int = 1
+) -> LogRecord:
     """Returns the record of a put of a key of its own."""
-    entry = Entry(1, seq, int(Operation.PUT), f"key{seq}", "value", idempotency_key)
-    return LogRecord(entry, b"", 0, DelayModel(), 1)
+    entry = Entry(epoch, seq, int(Operation.PUT), f"key{seq}", "value", idempotency_key)
+    return LogRecord(entry, bytes(size_bytes), 0, DelayModel(), 1)
 
 
 def make_log(entries: int, capacity: int = 1000) -> Log:
@@ -177,6 +179,44 @@ def test_log_trim_drops_the_oldest_over_capacity_and_nothing_above_stable(
 
 @given(
     capacity=st.integers(min_value=1, max_value=8),
+    max_bytes=st.integers(min_value=1, max_value=60),
+    sizes=st.lists(st.integers(min_value=0, max_value=30), max_size=20),
+    stable=st.integers(min_value=0, max_value=20),
+)
+def test_log_trim_drops_the_oldest_while_either_limit_is_exceeded(
+    capacity: int, max_bytes: int, sizes: list[int], stable: int
+) -> None:
+    """It keeps as much as fits, and knows its size; one that begins later has dropped the rest."""
+    stable = min(stable, len(sizes))
+    log = Log(capacity, max_bytes, last_seq=100)
+    for seq, size in enumerate(sizes, 101):
+        log.append(make_record(seq, size_bytes=size))
+    assert log.size_bytes == sum(sizes)
+    log.trim(100 + stable)
+    dropped = 0
+    while dropped < stable and (
+        len(sizes) - dropped > capacity or sum(sizes[dropped:]) > max_bytes
+    ):
+        dropped += 1
+    assert log.first_seq == 101 + dropped
+    assert len(log) == len(sizes) - dropped
+    assert log.size_bytes == sum(sizes[dropped:])
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "stable", "has_room"), [(9, 0, True), (10, 0, False), (10, 1, True)]
+)
+def test_log_that_is_full_of_bytes_has_room_once_something_may_be_dropped(
+    size_bytes: int, stable: int, *, has_room: bool
+) -> None:
+    """One entry may exceed the limit, but none joins it."""
+    log = Log(100, 10)
+    log.append(make_record(1, size_bytes=size_bytes))
+    assert log.has_room(stable) is has_room
+
+
+@given(
+    capacity=st.integers(min_value=1, max_value=8),
     entries=st.integers(min_value=0, max_value=20),
     stable=st.integers(min_value=0, max_value=20),
 )
@@ -261,6 +301,48 @@ def test_idempotency_index_ignores_the_commit_of_a_forgotten_key() -> None:
     assert found.acks == 0
 
 
+def test_idempotency_index_that_is_empty_has_no_oldest_and_is_full_only_without_room() -> None:
+    """The oldest write tells what the disk may forget: nothing, if nothing is remembered."""
+    assert IdempotencyIndex(1).oldest() == (0, 0)
+    assert not IdempotencyIndex(1).is_full
+    assert IdempotencyIndex(0).is_full
+
+
+def test_idempotency_index_tells_what_it_remembers_and_is_restored_from_it() -> None:
+    """Oldest first, up to a position; a restored one finds and forgets the same."""
+    index = IdempotencyIndex(3)
+    for seq in (1, 2, 3, 4):
+        index.remember(make_record(seq, f"i{seq}").entry)
+    index.remember(make_record(5).entry)  # has no key
+    assert len(index) == 3
+    assert index.is_full
+    assert index.oldest() == (1, 2)
+    told = index.remembered((1, 3))
+    assert [(write.idempotency_key, write.epoch, write.seq) for write in told] == [
+        ("i2", 1, 2),
+        ("i3", 1, 3),
+    ]
+    restored = IdempotencyIndex(2)
+    for write in told:
+        restored.restore(write)
+    found, original = restored.find("i3"), index.find("i3")
+    assert found is not None
+    assert original is not None
+    assert found.fingerprint == original.fingerprint
+    restored.remember(make_record(6, "i6").entry)
+    assert restored.find("i2") is None
+
+
+def test_idempotency_index_keeps_the_first_write_of_a_key() -> None:
+    """Entries come again and in any order; a key never changes its position."""
+    index = IdempotencyIndex(3)
+    index.remember(make_record(4, "a").entry)
+    index.remember(make_record(9, "a", epoch=2).entry)
+    index.restore(RememberedWrite("a", b"f", 1, 1))
+    assert index.oldest() == (1, 4)
+    assert len(index) == 1
+
+
 operations = st.tuples(
     st.sampled_from([Operation.PUT, Operation.DELETE]),
     st.text(alphabet="a:1+-", max_size=4),
@@ -276,3 +358,20 @@ def test_fingerprints_are_equal_only_for_equal_operations(
     same = fingerprint_of(*first) == fingerprint_of(*second)
     assert same == (first == second)
     assert len(fingerprint_of(*first)) == 16
+
+
+changed = st.lists(
+    st.builds(
+        Change, st.text(alphabet="a:1+-", max_size=3), st.none() | st.text("a:+", max_size=3)
+    ),
+    max_size=3,
+).map(tuple)
+
+
+@given(changed, changed)
+def test_fingerprints_of_batches_are_equal_only_for_equal_changes(
+    first: tuple[Change, ...], second: tuple[Change, ...]
+) -> None:
+    """Keys, values and their order all count."""
+    fingerprints = [fingerprint_of(Operation.BATCH, "", None, some) for some in (first, second)]
+    assert (fingerprints[0] == fingerprints[1]) == (first == second)

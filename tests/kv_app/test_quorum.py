@@ -22,18 +22,21 @@ class ModelEntry:
     """One entry as the promise has it: who holds it, and the lowest k since its append."""
 
     required: int
+    is_durable: bool
     holders: set[int] = field(default_factory=set)
     is_committed: bool = False
 
     def settle(self) -> None:
-        """Commits it if it has enough; a commit is never taken back."""
-        self.is_committed = self.is_committed or len(self.holders) >= self.required
+        """Commits it if it is durable and has enough; a commit is never taken back."""
+        is_enough = self.is_durable and len(self.holders) >= self.required
+        self.is_committed = self.is_committed or is_enough
 
 
 class Pair:
     """The tracker, and beside it a model that remembers every entry for ever."""
 
-    def __init__(self, capacity: int, write_quorum: int) -> None:
+    def __init__(self, capacity: int, write_quorum: int, *, has_disk: bool = False) -> None:
+        self.has_disk = has_disk
         self.log = Log(capacity, NO_LIMIT)
         self.commits: list[int] = []
         self.tracker = QuorumTracker(self.log, write_quorum, self._on_commit)
@@ -51,8 +54,8 @@ class Pair:
         record = LogRecord(entry, b"", 0, DelayModel(), k)
         self.log.append(record)
         self.records.append(record)
-        self.model.append(ModelEntry(k))
-        self.tracker.begin(record, is_durable=True)
+        self.model.append(ModelEntry(k, is_durable=not self.has_disk))
+        self.tracker.begin(record, is_durable=not self.has_disk)
 
     def acknowledge(self, follower: int, spans: list[tuple[int, int]]) -> None:
         """Lets a follower acknowledge everything in some spans."""
@@ -61,6 +64,14 @@ class Pair:
                 if self.log.get(seq) is not None:  # a dropped one is committed: nobody counts on
                     self.model[seq - 1].holders.add(follower)
         self.tracker.acknowledge(follower, [SeqRange(first, last) for first, last in spans])
+
+    def sync(self, behind: int) -> None:
+        """Makes the leader's entries durable, but for some of the newest."""
+        last_seq = len(self.model) - behind
+        if self.has_disk and last_seq > self.tracker.durable_seq:
+            for entry in self.model[:last_seq]:
+                entry.is_durable = True
+            self.tracker.advance_durable(last_seq)
 
     def forget(self, follower: int) -> None:
         """Takes back what a follower acknowledged, where that may still matter."""
@@ -75,6 +86,7 @@ class Pair:
             if not entry.is_committed:
                 entry.required = min(entry.required, k)
         self.tracker.set_write_quorum(k)
+        assert self.tracker.write_quorum == k
 
     def check(self) -> None:
         """Holds everything that the tracker says against the model."""
@@ -110,6 +122,7 @@ steps = st.one_of(
     ),
     st.tuples(st.just("forget"), st.integers(min_value=0, max_value=FOLLOWERS - 1)),
     st.tuples(st.just("set_write_quorum"), ks),
+    st.tuples(st.just("sync"), st.integers(min_value=0, max_value=3)),
 )
 
 
@@ -117,13 +130,14 @@ steps = st.one_of(
 @given(
     capacity=st.integers(min_value=1, max_value=6),
     write_quorum=ks,
+    has_disk=st.booleans(),
     sequence=st.lists(steps, max_size=40),
 )
 def test_quorum_after_any_sequence_is_what_a_recount_says(
-    capacity: int, write_quorum: int, sequence: list[tuple[object, ...]]
+    capacity: int, write_quorum: int, sequence: list[tuple[object, ...]], *, has_disk: bool
 ) -> None:
-    """Committed is exactly who has enough distinct followers, told once, never dropped before."""
-    pair = Pair(capacity, write_quorum)
+    """Committed is exactly what is durable and has enough distinct followers, told once."""
+    pair = Pair(capacity, write_quorum, has_disk=has_disk)
     for name, *arguments in sequence:
         getattr(pair, str(name))(*arguments)
         pair.check()
@@ -168,6 +182,50 @@ def test_commit_at_k_zero_needs_nobody() -> None:
     pair.append()
     assert pair.commits == [1]
     assert pair.tracker.stable_seq == 1
+
+
+@pytest.mark.parametrize("k", [0, 2])
+def test_entry_of_a_leader_with_a_disk_commits_when_it_is_durable_and_has_enough(k: int) -> None:
+    """Whichever comes last commits it, in the order of the positions."""
+    pair = Pair(NO_LIMIT, k, has_disk=True)
+    for _ in range(3):
+        pair.append()
+    pair.acknowledge(0, [(1, 3)])
+    pair.acknowledge(1, [(2, 2)])
+    assert pair.commits == []
+    pair.sync(behind=1)
+    assert pair.commits == ([1, 2] if k == 0 else [2])
+    pair.acknowledge(1, [(1, 3)])
+    assert pair.commits == ([1, 2] if k == 0 else [2, 1])
+    pair.sync(behind=0)
+    assert sorted(pair.commits) == [1, 2, 3]
+    assert pair.tracker.stable_seq == 3
+
+
+def test_lowering_k_commits_nothing_that_is_not_durable() -> None:
+    """A leader that crashed would have lost what it has told a client."""
+    pair = Pair(NO_LIMIT, 2, has_disk=True)
+    pair.append()
+    pair.acknowledge(0, [(1, 1)])
+    pair.set_write_quorum(0)
+    assert pair.commits == []
+    pair.sync(behind=0)
+    assert pair.commits == [1]
+
+
+def test_sync_that_covers_what_the_log_has_dropped_commits_the_rest() -> None:
+    """Positions that a leader recovered are not in its log."""
+    log = Log(NO_LIMIT, NO_LIMIT, last_seq=5)
+    commits: list[int] = []
+    tracker = QuorumTracker(log, 0, lambda record: commits.append(record.entry.seq))
+    assert (tracker.stable_seq, tracker.durable_seq) == (5, 5)
+    tracker.durable_seq = 3
+    entry = Entry(1, 6, int(Operation.PUT), "key", "value", None)
+    log.append(record := LogRecord(entry, b"", 0, DelayModel(), 0))
+    tracker.begin(record, is_durable=False)
+    tracker.advance_durable(6)
+    assert commits == [6]
+    assert tracker.stable_seq == 6
 
 
 def test_raising_k_leaves_the_writes_that_wait_as_they_began() -> None:

@@ -19,7 +19,7 @@ from kv_app.storage import (
     Promise,
     open_storage,
 )
-from tests.kv_app.disks import NODE_ID, append, memory_folder, opened
+from tests.kv_app.disks import NODE_ID, append, crash, flush, memory_folder, opened
 from tests.kv_app.fake_leader import put
 
 if TYPE_CHECKING:
@@ -174,3 +174,65 @@ def test_snapshot_under_way_keeps_older_entries_from_its_versions(folder: Path) 
             "a": Version("new", 1, 9),
             "c": Version("v", 1, 10),
         }
+
+
+def log_of(folder: Path) -> Path:
+    """Returns the file that holds a store's newest writes."""
+    return max((folder / "store").glob("*.log"))
+
+
+def test_unfinished_write_is_cut_off_with_a_notice_once(folder: Path) -> None:
+    """What was whole stays; the next start finds nothing to repair."""
+    storage = open_storage(folder / "live", NODE_ID, Role.FOLLOWER)
+    append(storage, put(1))
+    whole = log_of(folder / "live").stat().st_size
+    append(storage, put(2))
+    log = log_of(crash(storage, folder / "live", folder / "killed"))
+    with log.open("r+b") as file:
+        file.truncate(whole + 5)
+    with opened(folder / "killed") as found:
+        assert found.notice == f"{log}: cut off 5 bytes of a write that never finished"
+        assert [entry.seq for entry in found.entries()] == [1]
+    with opened(folder / "killed") as found:
+        assert found.notice == ""
+
+
+@pytest.mark.parametrize("at", [10, 50, -10])
+def test_damaged_log_is_refused_and_left_as_it_is(at: int, folder: Path) -> None:
+    """A second look finds the same damage: nothing was made of it."""
+    storage = open_storage(folder / "live", NODE_ID, Role.FOLLOWER)
+    for seq in (1, 2, 3):
+        append(storage, put(seq))
+    log = log_of(crash(storage, folder / "live", folder / "killed"))
+    data = bytearray(log.read_bytes())
+    data[at] ^= 1
+    log.write_bytes(data)
+    for _ in range(2):
+        assert "the data on disk is damaged" in refusal(folder / "killed")
+    assert log.read_bytes() == data
+
+
+def test_store_without_its_files_is_refused_and_not_begun_anew(folder: Path) -> None:
+    """The folder alone says that there was data."""
+    with opened(folder):
+        pass
+    (folder / "store" / "CURRENT").unlink()
+    for _ in range(2):
+        assert "cannot be opened" in refusal(folder)
+
+
+def test_file_of_versions_that_is_damaged_is_refused_when_it_is_read(folder: Path) -> None:
+    """The engine checks each block that it reads, and all are read at the start."""
+    with opened(folder) as storage:
+        append(storage, *(put(seq) for seq in range(1, 40)))
+        storage.fold((1, 39), (1, 39), 100)
+        flush(storage)
+    file = max((folder / "store").glob("*.sst"))
+    data = bytearray(file.read_bytes())
+    data[20] ^= 1
+    file.write_bytes(data)
+    with (
+        pytest.raises(StorageError, match="the data on disk is damaged"),
+        opened(folder) as storage,
+    ):
+        list(storage.versions())
