@@ -123,7 +123,7 @@ def _judge(stage: Stage, campaign: Callable[[Stage], str]) -> int:
         return 1
     except Interrupted as stop:
         stage.say(f"[yellow]{stop}[/]: no verdict.")
-        shutil.rmtree(stage.folder)
+        shutil.rmtree(stage.folder, ignore_errors=True)  # a thread may still be at work there
         return stop.exit_code
     stage.say(f"[bold green]HELD[/] after {time.monotonic() - started_s:.0f} s: {sentence}")
     shutil.rmtree(stage.folder)

@@ -11,8 +11,10 @@ import shutil
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from enum import StrEnum
 from pathlib import Path
+from queue import Queue
 from typing import TYPE_CHECKING
 
 from rich.table import Table
@@ -21,10 +23,11 @@ from tests.campaigns.campaign import Stage, Violation, conduct, parser_of
 from tests.campaigns.mutations import MUTATIONS, Mutation
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 ROOT = Path(__file__).parents[2]
 TESTS_TIMEOUT_S = 120.0
+WORKERS = 2
 SHOWN_LINES = 15
 # What pytest's exit codes say.
 GREEN, RED = 0, 1
@@ -41,19 +44,19 @@ class Fate(StrEnum):
 def campaign(stage: Stage) -> str:
     """Tries all mutations, or those whose names hold the text that was given."""
     chosen = [mutation for mutation in MUTATIONS if stage.options.only in mutation.name]
-    tree = stage.room("tree")
-    copy_tree(tree)
-    check_applicable(tree, chosen)
+    trees = [stage.room(f"tree{number}") for number in range(WORKERS)]
+    for tree in trees:
+        copy_tree(tree)
+    check_applicable(trees[0], chosen)
     stage.say(f"  {len(chosen)} mutations; first their tests without any")
-    check_green(tree, chosen, stage.options.seed)
+    check_green(trees[0], chosen, stage.options.seed)
     table = Table("mutation", "file", "fate", "s")
     survivors: list[str] = []
-    for mutation in chosen:
-        start_s = time.monotonic()
-        fate = try_mutation(tree, mutation, stage.options.seed)
+    for mutation, (fate, took_s) in zip(
+        chosen, try_all(trees, chosen, stage.options.seed), strict=True
+    ):
         colour = "green" if fate is Fate.KILLED else "bold red"
-        took_s = f"{time.monotonic() - start_s:.1f}"
-        table.add_row(mutation.name, mutation.path, f"[{colour}]{fate}[/]", took_s)
+        table.add_row(mutation.name, mutation.path, f"[{colour}]{fate}[/]", f"{took_s:.1f}")
         if fate is not Fate.KILLED:
             survivors.append(f"{mutation.name}: {fate} by {' '.join(mutation.tests)}")
     stage.console.print(table)
@@ -100,6 +103,28 @@ def check_green(tree: Path, mutations: Sequence[Mutation], seed: int) -> None:
     if done is None or done.returncode != GREEN:
         lines = done.stdout.splitlines()[-SHOWN_LINES:] if done else ["they did not end in time"]
         raise Violation("The tests are not green without a mutation.", lines)
+
+
+def try_all(
+    trees: Sequence[Path], mutations: Sequence[Mutation], seed: int
+) -> Iterator[tuple[Fate, float]]:
+    """Yields what became of each mutant, in their order, and how many seconds that took."""
+    idle: Queue[Path] = Queue()
+    for tree in trees:
+        idle.put(tree)
+
+    def attempt(mutation: Mutation) -> tuple[Fate, float]:
+        tree, start_s = idle.get(), time.monotonic()
+        try:
+            return try_mutation(tree, mutation, seed), time.monotonic() - start_s
+        finally:
+            idle.put(tree)
+
+    pool = ThreadPoolExecutor(len(trees))
+    try:
+        yield from pool.map(attempt, mutations)
+    finally:  # those that run are ended with all other processes of the campaign
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def try_mutation(tree: Path, mutation: Mutation, seed: int) -> Fate:

@@ -32,6 +32,13 @@ QUORUM = ("tests/kv_app/test_quorum.py",)
 LEADER = ("tests/kv_app/test_leader.py",)
 CHANNEL = ("tests/kv_app/test_channel.py",)
 FOLLOWER = ("tests/kv_app/test_follower.py", "tests/kv_app/test_session.py")
+COMMIT = ("tests/kv_app/test_group_commit.py",)
+FOLLOWER_DISK = ("tests/kv_app/test_follower_disk.py",)
+LEADER_DISK = ("tests/kv_app/test_leader_disk.py",)
+RECOVERY = ("tests/kv_app/test_recovery.py",)
+SNAPSHOT = ("tests/kv_app/test_snapshot.py",)
+STORAGE = ("tests/kv_app/test_storage.py", "tests/kv_app/test_storage_model.py")
+WAL = ("tests/kv_app/test_wal.py",)
 
 MUTATIONS = (
     Mutation(
@@ -75,7 +82,7 @@ MUTATIONS = (
         "kv_app/quorum.py",
         "or record.entry.seq > self.durable_seq",
         "or record.entry.seq < 0",
-        QUORUM,
+        LEADER_DISK,
     ),
     Mutation(
         "the leader shows a value before it is committed",
@@ -166,20 +173,132 @@ MUTATIONS = (
         "kv_app/session.py",
         "if self._follower.take(message.entries, message.stable_seq, acknowledge):",
         "if self._follower.take(message.entries, message.stable_seq, acknowledge) or seqs:",
-        FOLLOWER,
+        FOLLOWER_DISK,
     ),
     Mutation(
         "nothing waits for the disk",
         "kv_app/group_commit.py",
         "        self.storage.sync()\n        return",
         "        return",
-        ("tests/kv_app/test_group_commit.py",),
+        COMMIT,
+    ),
+    Mutation(
+        "what was added counts as durable before its sync",
+        "kv_app/group_commit.py",
+        "        self._waiting.append(done)\n",
+        "        self._waiting.append(done)\n        done()\n",
+        COMMIT,
+    ),
+    Mutation(
+        "a disk that fails is not told of",
+        "kv_app/group_commit.py",
+        "                self._finish(syncing.result(), waiting, entries)\n"
+        "            except StorageError as error:\n"
+        "                self._on_failure(error)\n",
+        "                self._finish(syncing.result(), waiting, entries)\n"
+        "            except StorageError:\n"
+        "                pass\n",
+        COMMIT,
+    ),
+    Mutation(
+        "the leader counts its entries as durable before they are",
+        "kv_app/leader.py",
+        "        commits.add(entries, lambda: self._quorum.advance_durable(last_seq))\n",
+        "        self._quorum.advance_durable(last_seq)\n"
+        "        commits.add(entries, lambda: None)\n",
+        LEADER_DISK,
+    ),
+    Mutation(
+        "what is not committed yet is folded away",
+        "kv_app/leader.py",
+        "commits.fold_to = (self.epoch, self.stable_seq)",
+        "commits.fold_to = (self.epoch, last_seq)",
+        LEADER_DISK,
+    ),
+    Mutation(
+        "a leader that was restarted goes on in its epoch",
+        "kv_app/leader.py",
+        "        self._is_restarted = True\n        self._decision = Decision(\n"
+        "            Standing.RECOVERING,",
+        "        self._decision = Decision(\n            Standing.OPEN,",
+        RECOVERY,
+    ),
+    Mutation(
+        "what was found on the disk is told before it is durable",
+        "kv_app/recovery.py",
+        "    storage.sync()\n",
+        "",
+        RECOVERY,
+    ),
+    Mutation(
+        "entries on the disk are not brought back",
+        "kv_app/recovery.py",
+        "        state.apply(entry)\n",
+        "",
+        RECOVERY,
+    ),
+    Mutation(
+        "a base for an earlier life makes a voter",
+        "kv_app/follower.py",
+        "        if base.incarnation != self._incarnation:\n            return False\n",
+        "",
+        RECOVERY,
+    ),
+    Mutation(
+        "a snapshot's versions reach the disk only if they are new in memory",
+        "kv_app/follower.py",
+        "        for key, version in versions.items():\n"
+        "            self.state.install(key, version)\n",
+        "        versions = {k: v for k, v in versions.items() if self.state.install(k, v)}\n",
+        (*SNAPSHOT, *RECOVERY),
     ),
     Mutation(
         "a damaged snapshot is taken",
         "kv_app/snapshot.py",
         "if digest != chunk.digest or chunk.bucket != self._bucket:",
         "if chunk.bucket < 0:",
-        ("tests/kv_app/test_snapshot.py",),
+        SNAPSHOT,
+    ),
+    Mutation(
+        "a snapshot that ended early is taken",
+        "kv_app/snapshot.py",
+        "if end.digest != self._digest or self._bucket != BUCKETS:",
+        "if self._bucket > BUCKETS:",
+        SNAPSHOT,
+    ),
+    Mutation(
+        "keys that a snapshot lacks stay",
+        "kv_app/session.py",
+        "                if message.ends_bucket:\n",
+        "                if message.ends_bucket and not message.digest:\n",
+        SNAPSHOT,
+    ),
+    Mutation(
+        "folding forgets what it takes out of the log",
+        "kv_app/storage.py",
+        "            _fold_entry(batch, entry)\n",
+        "",
+        STORAGE,
+    ),
+    Mutation(
+        "folding removes more of the log than it moved",
+        "kv_app/storage.py",
+        "                return entry.epoch, entry.seq\n        return upto\n",
+        "                return upto\n        return upto\n",
+        STORAGE,
+    ),
+    Mutation(
+        "folding overwrites the versions of a snapshot",
+        "kv_app/storage.py",
+        "        if self._is_installing:\n            return self.meta.folded\n",
+        "",
+        STORAGE,
+    ),
+    Mutation(
+        "a damaged write in the middle of the log is cut off as unfinished",
+        "kv_app/wal.py",
+        "return None if _has_record_after(data, _skip_padding(at) + 1) else at",
+        "return at",
+        WAL,
     ),
 )
