@@ -365,6 +365,9 @@ def test_dump_holds_all_keys_that_have_a_value() -> None:
         {"write_quorum": -1},
         {"write_quorum": "many"},
         {"write_quorum": 0.5},
+        {"write_quorum": 0.0},
+        {"write_quorum": "0"},
+        {"write_quorum": False},
         {"write_quorum": None},
         {},
         [],
@@ -392,6 +395,8 @@ def test_quorum_that_cannot_be_is_malformed(body: object) -> None:
         b'{"min_delay_ms": NaN, "max_delay_ms": NaN}',
         b'{"min_delay_ms": 0, "max_delay_ms": 1e400}',
         b'{"min_delay_ms": 0}',
+        b'{"min_delay_ms": "0", "max_delay_ms": 1}',
+        b'{"min_delay_ms": 0, "max_delay_ms": true}',
         b'{"min_delay_ms": "\\ud800", "max_delay_ms": 1}',
         b"{",
         b"",
@@ -403,8 +408,9 @@ def test_delays_that_cannot_be_are_malformed(body: bytes) -> None:
     """Upside down, negative, without end, or unreadable; those in force stay."""
 
     async def check(client: httpx.AsyncClient) -> None:
-        answer = await client.post("/admin/delays", content=body)
-        error_of(answer, "malformed")
+        headers = {"Content-Type": "application/json"}
+        answer = await client.post("/admin/delays", content=body, headers=headers)
+        assert "Content-Type" not in error_of(answer, "malformed")["message"]
         assert (await client.get("/admin/delays")).json() == {
             "min_delay_ms": 1.0,
             "max_delay_ms": 2.0,
