@@ -319,7 +319,8 @@ class Link:
         address = f"ws{self.url.removeprefix('http')}/replication"
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
             self._welcomed = self._loop.create_future()
-            self._client = await connect(address, headers, self, max_bytes=MAX_ACK_BYTES)
+            client = await connect(address, headers, self, max_bytes=MAX_ACK_BYTES)
+            self._client = client
             hello = Hello(
                 PROTOCOL_VERSION,
                 config.cluster_id,
@@ -329,12 +330,12 @@ class Link:
                 log.last_seq,
             )
             self._send(_encode(hello))
-            waits: list[asyncio.Future[Any]] = [self._welcomed, self._client.closed]
+            waits: list[asyncio.Future[Any]] = [self._welcomed, client.closed]
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        if not self._welcomed.done():
-            raise ChannelError(self._client.closed.result())
         if self.is_cut:  # while it was being connected
             raise ChannelError(CUT)
+        if not self._welcomed.done():
+            raise ChannelError(client.closed.result())
 
     async def _serve(self) -> None:
         """Sends what the follower lacks, then keeps the channel alive until it ends."""

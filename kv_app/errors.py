@@ -94,7 +94,7 @@ class PositionNotReachedError(StoreError):
 
 
 class TooLargeError(StoreError):
-    """The key, the value or the body exceeds its limit; ``limit`` names the setting."""
+    """The key, the value, the body or the request's head exceeds its limit; ``limit`` names it."""
 
     code = "too_large"
     http_status = 413
@@ -118,7 +118,10 @@ class TooManyInFlightError(StoreError):
 
 
 class NotAttemptedError(StoreError):
-    """The leader did not try: ``reason`` is too_few_followers, forming, recovering or draining."""
+    """The node did not try, for a ``reason``.
+
+    It is too_few_followers, forming, recovering, draining or too_many_connections.
+    """
 
     code = "not_attempted"
     http_status = 503

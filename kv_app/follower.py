@@ -250,9 +250,12 @@ class Follower:
         """Notes what is committed; below it, old entries and deletions need not be known apart."""
         self.stable_seq = max(self.stable_seq, stable_seq)
         whole = min(self.stable_seq, self.held.contiguous)
-        self.state.forget_deletions(self.epoch, whole - self._settings.log_entries)
+        forgotten = whole - self._settings.log_entries
         if self._commits is not None:
             self._commits.fold_to = (self.epoch, whole)
+            # Until a deletion is folded the disk still has what it deletes.
+            forgotten = min(forgotten, self._commits.storage.meta.folded[1])
+        self.state.forget_deletions(self.epoch, forgotten)
 
     def install(self, versions: dict[str, Version]) -> None:
         """Takes a part of a snapshot.

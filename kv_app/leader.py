@@ -324,9 +324,12 @@ class Leader:
         for link in self.links:
             link.offer(records, frames)
         # What the log has dropped can never come again: its deletions need not be known.
-        self.state.forget_deletions(self.epoch, self.log.first_seq - 1)
+        # Until they are folded, though, the disk still has what they delete.
+        forgotten = self.log.first_seq - 1
         if self._commits is not None:
             self._make_durable(self._commits, records)
+            forgotten = min(forgotten, self._commits.storage.meta.folded[1])
+        self.state.forget_deletions(self.epoch, forgotten)
 
     def _make_durable(self, commits: GroupCommit, records: list[LogRecord]) -> None:
         last_seq = records[-1].entry.seq

@@ -425,7 +425,7 @@ class ReadyAnswer(BaseModel):
     role: Role
 
 
-class QuorumRequest(BaseModel):
+class QuorumRequest(BaseModel, strict=True):
     """A new write quorum."""
 
     write_quorum: int = Field(description="From 0 to the number of followers.")
@@ -438,7 +438,7 @@ class QuorumAnswer(BaseModel):
     followers: int = Field(description="n, the highest possible quorum.")
 
 
-class DelaysRequest(BaseModel):
+class DelaysRequest(BaseModel, strict=True):
     """A new range of link delays, in milliseconds."""
 
     min_delay_ms: float = Field(ge=0)

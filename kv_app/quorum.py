@@ -45,6 +45,7 @@ class QuorumTracker:
             if record.required == 0:
                 self._commit_if_met(record)
                 self._advance()
+        self._log.trim(self.stable_seq)
 
     def advance_durable(self, seq: int) -> None:
         """Notes that the leader's own entries up to ``seq`` are durable; commits what waited."""

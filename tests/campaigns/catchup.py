@@ -14,13 +14,14 @@ import json
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
+from random import Random
 from typing import TYPE_CHECKING
 
 from tests.campaigns.campaign import Stage, Violation, conduct, parser_of
 from tests.campaigns.client import Background, Connection
 from tests.campaigns.memory import MIB, MemorySampler
 from tests.campaigns.nodes import Cluster, wait_until
-from tests.campaigns.open_loop import OpenLoop, Stream
+from tests.campaigns.open_loop import OpenLoop, Stream, random_text
 from tests.campaigns.views import check_equal
 
 if TYPE_CHECKING:
@@ -69,7 +70,8 @@ class CatchUp:
     def fill(self, keys: int) -> None:
         """Puts keys into the store, by batches."""
         start_s = time.monotonic()
-        self._background.run(load(self._cluster.leader.url, keys))
+        random = Random(self._stage.random.random())
+        self._background.run(load(self._cluster.leader.url, keys, random))
         took_s = time.monotonic() - start_s
         self._cluster.wait_converged()
         self._stage.say(
@@ -168,8 +170,8 @@ def wait_written(loop: OpenLoop, mib: float) -> None:
     )
 
 
-async def load(url: str, keys: int) -> None:
-    """Puts ``keys`` keys with values of ``VALUE_BYTES`` into a store, by batches."""
+async def load(url: str, keys: int, random: Random) -> None:
+    """Puts ``keys`` keys with random values of ``VALUE_BYTES`` into a store, by batches."""
     firsts = iter(range(0, keys, LOAD_BATCH))
 
     async def work() -> None:
@@ -177,7 +179,7 @@ async def load(url: str, keys: int) -> None:
         for first in firsts:
             numbers = range(first, min(first + LOAD_BATCH, keys))
             operations = [
-                {"op": "put", "key": f"key {number}", "value": f"{number}".rjust(VALUE_BYTES)}
+                {"op": "put", "key": f"key {number}", "value": random_text(random, VALUE_BYTES)}
                 for number in numbers
             ]
             body = json.dumps({"operations": operations}).encode()

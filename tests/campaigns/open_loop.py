@@ -81,8 +81,7 @@ class OpenLoop:
     async def _write(self, connection: Connection, number: int) -> None:
         stream, random = self.stream, self._random
         key = f"{stream.prefix}{random.randrange(stream.keys)}"
-        # Not the same bytes again and again, which a disk or a log might store as one.
-        value = random.randbytes(stream.value_bytes // 2 + 1).hex()[: stream.value_bytes]
+        value = random_text(random, stream.value_bytes)
         body = json.dumps({"value": value}).encode()
         try:
             answer = await connection.request("PUT", key_path(key), body, f"{self._seed}-{number}")
@@ -99,3 +98,8 @@ class OpenLoop:
             self.failures[text] += 1
         else:
             self.failures["others"] += 1
+
+
+def random_text(random: Random, length: int) -> str:
+    """Returns hexadecimal digits, which a disk cannot store as one, nor in much less."""
+    return random.randbytes(length // 2 + 1).hex()[:length]

@@ -21,6 +21,8 @@ import psutil
 import pytest
 from xprocess import ProcessStarter
 
+from orchestration.clusters.local import NODE_VARIABLES
+
 if TYPE_CHECKING:
     import subprocess
 
@@ -29,26 +31,7 @@ WAIT_TIMEOUT_S = 15.0
 POLL_S = 0.02
 # A node that was away is looked for so often: tests wait for it, users may take the default.
 RECONNECT_MAX_S = 0.1
-STORE_VARIABLES = frozenset(
-    {
-        "ADVERTISE_URL",
-        "ALLOW_INSECURE_BIND",
-        "CLUSTER_TOKEN",
-        "DELAY_MODEL",
-        "DELAY_SEED",
-        "FOLLOWER_URLS",
-        "HOST",
-        "MAX_DELAY_MS",
-        "MIN_DELAY_MS",
-        "NODE_ID",
-        "PORT",
-        "RECONNECT_MAX_S",
-        "REQUEST_TIMEOUT",
-        "ROLE",
-        "START_ID",
-        "WRITE_QUORUM",
-    }
-)
+STORE_VARIABLES = NODE_VARIABLES | {"CLUSTER_TOKEN"}
 
 
 def clean_environment(**variables: str) -> dict[str, str]:

@@ -251,9 +251,31 @@ def test_snapshot_stays_newer_than_the_entries_that_it_replaces(
     run(check)
 
 
-@pytest.mark.xfail(
-    raises=AssertionError, reason="deletions are forgotten before they are folded on disk"
-)
+def test_key_that_a_snapshot_has_no_more_does_not_come_back_with_a_restart(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It goes from the versions on disk too; what an entry above the snapshot has put stays."""
+    monkeypatch.setattr("kv_app.group_commit.FOLD_EVERY", 2)
+
+    async def check() -> None:
+        with opened(folder, node_id="f1") as storage:
+            follower = make_follower(storage)
+            channel = await following(follower)
+            for seq, key in enumerate("abcd", 1):
+                await channel.ask(entries(put(seq, key=key), stable_seq=seq))
+            assert [key for key, _ in storage.versions()] == list("abcd")
+            await channel.ask(entries(put(101, "newer", key="b")))
+            for frame in await snapshot_frames(state_of(a=Version("v", 1, 1)), 100):
+                channel.say_bytes(frame)
+            assert await channel.heard() == CaughtUp(100)
+            assert follower.state.values() == {"a": "v", "b": "newer"}
+            await channel.leave()
+            await follower.stop()
+        await recovered_equals(follower, folder)
+
+    run(check)
+
+
 def test_key_that_was_deleted_long_before_a_snapshot_does_not_come_back_with_a_restart(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

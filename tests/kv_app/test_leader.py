@@ -289,7 +289,6 @@ def test_writes_in_flight_are_bounded(make_network: MakeNetwork) -> None:
     run(check)
 
 
-@pytest.mark.xfail(raises=AssertionError, reason="an append does not trim the log")
 def test_log_behind_a_write_that_waits_is_bounded(make_network: MakeNetwork) -> None:
     """However many commit behind one that waits, the log keeps LOG_ENTRIES and then refuses."""
 

@@ -17,6 +17,7 @@ from kv_app.storage import (
     Member,
     Meta,
     Promise,
+    Storage,
     open_storage,
 )
 from tests.kv_app.disks import NODE_ID, append, crash, flush, memory_folder, opened
@@ -176,6 +177,23 @@ def test_snapshot_under_way_keeps_older_entries_from_its_versions(folder: Path) 
         }
 
 
+def entries_on_disk(storage: Storage) -> list[int]:
+    """Returns the positions of all entries that take room, also of those that are read no more."""
+    keys = [bytes(key) for key in storage._database.keys()]  # noqa: SIM118  it is no dict
+    return [int.from_bytes(key[9:]) for key in keys if key.startswith(b"L")]
+
+
+def test_entries_that_were_folded_or_replaced_by_a_snapshot_take_no_room(folder: Path) -> None:
+    """The disk does not grow with the number of writes."""
+    with opened(folder) as storage:
+        append(storage, *(put(seq) for seq in range(1, 101)))
+        storage.fold((1, 70), (1, 70), MANY)
+        assert entries_on_disk(storage) == list(range(71, 101))
+        storage.install([], [])
+        storage.finish_snapshot((1, 95))
+        assert entries_on_disk(storage) == list(range(96, 101))
+
+
 def log_of(folder: Path) -> Path:
     """Returns the file that holds a store's newest writes."""
     return max((folder / "store").glob("*.log"))
@@ -199,16 +217,17 @@ def test_unfinished_write_is_cut_off_with_a_notice_once(folder: Path) -> None:
 
 @pytest.mark.parametrize("at", [10, 50, -10])
 def test_damaged_log_is_refused_and_left_as_it_is(at: int, folder: Path) -> None:
-    """A second look finds the same damage: nothing was made of it."""
+    """A second look finds the same damage: nothing was made of it, whatever the folder's name."""
     storage = open_storage(folder / "live", NODE_ID, Role.FOLLOWER)
     for seq in (1, 2, 3):
         append(storage, put(seq))
-    log = log_of(crash(storage, folder / "live", folder / "killed"))
+    killed = folder / "block"  # is no lock
+    log = log_of(crash(storage, folder / "live", killed))
     data = bytearray(log.read_bytes())
     data[at] ^= 1
     log.write_bytes(data)
     for _ in range(2):
-        assert "the data on disk is damaged" in refusal(folder / "killed")
+        assert "the data on disk is damaged" in refusal(killed)
     assert log.read_bytes() == data
 
 

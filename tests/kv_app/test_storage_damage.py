@@ -21,7 +21,6 @@ import pytest
 from kv_app.messages import Role
 from kv_app.storage import open_storage
 from kv_app.wal import BLOCK_BYTES, whole_records
-from tests.kv_app import opener
 from tests.kv_app.disks import NODE_ID, append, crash, flush, memory_folder
 from tests.kv_app.fake_leader import put
 
@@ -128,7 +127,7 @@ def write_sample(folder: Path) -> None:
 @pytest.fixture(scope="module")
 def sample() -> Iterator[Sample]:
     """The store, and the process, for all tests of this module."""
-    command = [sys.executable, opener.__file__]
+    command = [sys.executable, "-m", "tests.kv_app.opener"]
     root = Path(__file__).parents[2]
     with (
         memory_folder() as folder,
