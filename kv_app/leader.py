@@ -38,6 +38,9 @@ FIRST_EPOCH = 1
 # Retries of a write wait beside it; this bounds all that wait, in multiples of MAX_IN_FLIGHT.
 MAX_WAITERS_PER_WRITE = 4
 
+# A leader alone folds its log in steps of so many entries when it starts.
+FOLD_ENTRIES = 256
+
 _encode_entry = msgspec.msgpack.Encoder().encode
 
 
@@ -142,7 +145,8 @@ class Leader:
         if storage is None:
             return
         position = (epoch - 1, self.log.last_seq)
-        storage.fold(position, position, self.log.last_seq + 1)
+        while storage.fold(position, position, FOLD_ENTRIES) < position:
+            pass
         self._save_base(epoch, position)
 
     def _save_base(self, epoch: int, position: tuple[int, int] = (0, 0)) -> None:
