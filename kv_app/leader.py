@@ -145,8 +145,9 @@ class Leader:
         if storage is None:
             return
         position = (epoch - 1, self.log.last_seq)
-        while storage.fold(position, position, FOLD_ENTRIES) < position:
-            pass
+        folded = storage.meta.folded
+        while (reached := storage.fold(position, position, FOLD_ENTRIES)) > folded:
+            folded = reached
         self._save_base(epoch, position)
 
     def _save_base(self, epoch: int, position: tuple[int, int] = (0, 0)) -> None:
