@@ -13,6 +13,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from kv_app import whole_answer
 from kv_app.api.answers import last_answer
 from kv_app.connections import (
     ANSWER_STALL_TIMEOUT_S,
@@ -131,6 +132,7 @@ class NodeProtocol(HttpToolsProtocol):
             check_head_size(self.url, self.headers)
         super().on_headers_complete()
         if not is_upgrade:
+            whole_answer.offer(self, self.scope)  # type: ignore[arg-type]  # a plain mapping here
             self.headers = []  # what comes behind the body is no header of the request
 
     def on_body(self, body: bytes) -> None:

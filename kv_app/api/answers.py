@@ -10,8 +10,9 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Match
-from starlette.types import Send
+from starlette.types import Scope, Send
 
+from kv_app import whole_answer
 from kv_app.errors import (
     InternalError,
     MalformedError,
@@ -28,8 +29,10 @@ _JSON_HEADER = (b"content-type", b"application/json")
 encode_json: Final = msgspec.json.Encoder().encode
 
 
-async def send_ok(send: Send, body: bytes) -> None:
-    """Sends a JSON answer of status 200 over plain ASGI."""
+async def send_ok(scope: Scope, send: Send, body: bytes) -> None:
+    """Sends a JSON answer of status 200: in one piece if the server can, else over plain ASGI."""
+    if whole_answer.send(scope, body):
+        return
     length = (b"content-length", str(len(body)).encode())
     await send({"type": "http.response.start", "status": 200, "headers": [_JSON_HEADER, length]})
     await send({"type": "http.response.body", "body": body})

@@ -65,7 +65,7 @@ class BatchEndpoint:
             logger.exception("%s %s failed", method, PATH)
             await refusal(node, bug_of("a batch"), is_write=True)(scope, receive, send)
         else:
-            await send_ok(send, body)
+            await send_ok(scope, send, body)
 
     async def _write(self, scope: Scope, receive: Receive) -> bytes:
         node = self._node

@@ -77,7 +77,7 @@ class KeyEndpoint:
             bug = bug_of(f"{method} of a key")
             await refusal(self._node, bug, is_write=method in _WRITES)(scope, receive, send)
         else:
-            await send_ok(send, body)
+            await send_ok(scope, send, body)
 
     async def _wait(self, method: str, scope: Scope) -> None:
         """Waits until a read can show what its query asks for."""
