@@ -213,35 +213,39 @@ class Storage:
         Not while a snapshot comes in, whose versions are newer, and which makes them needless.
 
         Args:
-            upto: Entries above stay. Everything at or below must be committed, and held.
+            upto: Entries above stay. Everything at or below must be committed; what was not
+                appended yet, and all behind it, stays too.
             stable: Everything at or below is committed.
             entries: Moves so many, or more if they are small.
 
         Returns:
-            The fold's new position: ``upto``, or that of the last entry moved.
+            The fold's new position: that of the last entry that was moved.
         """
         if self._is_installing:
             return self.meta.folded
         batch = WriteBatch(raw_mode=True)
         with _failing("read"):
             reached = self._fold_into(batch, upto, entries)
-        if reached > self.meta.folded:  # an empty range may be refused
+        if reached > self.meta.folded:
             batch.delete_range(_after(self.meta.folded), _after(reached))
-        self._put_meta(batch, msgspec.structs.replace(self.meta, folded=reached, stable=stable))
-        self._write(batch)
+            self._put_meta(batch, msgspec.structs.replace(self.meta, folded=reached, stable=stable))
+            self._write(batch)
         return reached
 
     def _fold_into(self, batch: WriteBatch, upto: Position, entries: int) -> Position:
         """Adds to a batch what the oldest entries leave behind; returns the fold's new position."""
-        operations = 0
-        oldest = self._scan(_after(self.meta.folded), _after(upto))
+        reached, operations = self.meta.folded, 0
+        oldest = self._scan(_after(reached), _after(upto))
         for moved, (_, value) in enumerate(oldest, 1):
             entry = _decode_entry(value)
+            if entry.seq != reached[1] + 1:
+                break
             _fold_entry(batch, entry)
+            reached = (entry.epoch, entry.seq)
             operations += max(1, len(entry.changes))
             if moved >= entries and operations >= MIN_FOLD:
-                return entry.epoch, entry.seq
-        return upto
+                break
+        return reached
 
     def install(self, versions: Iterable[tuple[str, Version]], dropped: Iterable[str]) -> None:
         """Takes a part of a snapshot: versions of some keys, and keys that it does not have.

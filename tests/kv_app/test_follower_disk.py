@@ -54,6 +54,14 @@ def state_of(**versions: Version) -> State:
     return state
 
 
+async def recovered_equals(follower: Follower, folder: Path) -> None:
+    """Holds what a restart finds against what the follower showed."""
+    with opened(folder, node_id="f1") as storage:
+        found = recover(storage, 100)
+        assert found.state.values() == follower.state.values()
+        assert found.held == follower.held
+
+
 def test_entries_are_acknowledged_after_their_sync_all_that_it_covers_at_once(
     storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -189,6 +197,35 @@ def test_stop_makes_durable_all_that_was_taken(folder: Path) -> None:
         assert [entry.seq for entry in storage.entries()] == [1, 2]
 
 
+@pytest.mark.parametrize("late", [(3, 4, 5, 6), (2,)], ids=["the newest", "one before them"])
+def test_entries_that_wait_for_the_disk_are_not_taken_for_folded(
+    late: tuple[int, ...], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are stable, and in memory alone: a fold that runs meanwhile stops below them."""
+    monkeypatch.setattr("kv_app.group_commit.FOLD_EVERY", 2)
+
+    async def check() -> None:
+        with opened(folder, node_id="f1") as storage:
+            syncs = Syncs(storage, monkeypatch)
+            follower = make_follower(storage)
+            channel = await following(follower)
+            syncs.hold()
+            began = syncs.began
+            early = [put(seq, f"v{seq}") for seq in range(1, 7) if seq not in late]
+            channel.say(entries(*early))
+            await until(lambda: syncs.began > began)
+            channel.say(entries(*(put(seq, f"v{seq}") for seq in late), stable_seq=6))
+            await until(lambda: follower.held.contiguous == 6)
+            syncs.release()
+            for _ in range(2):
+                assert isinstance(await channel.heard(), Ack)
+            await channel.leave()
+            await follower.stop()
+        await recovered_equals(follower, folder)
+
+    run(check)
+
+
 # --- snapshots --------------------------------------------------------------------------------
 
 
@@ -213,14 +250,6 @@ def test_snapshot_is_acknowledged_after_its_sync(
         await follower.stop()
 
     run(check)
-
-
-async def recovered_equals(follower: Follower, folder: Path) -> None:
-    """Holds what a restart finds against what the follower showed."""
-    with opened(folder, node_id="f1") as storage:
-        found = recover(storage, 100)
-        assert found.state.values() == follower.state.values()
-        assert found.held == follower.held
 
 
 def test_snapshot_stays_newer_than_the_entries_that_it_replaces(

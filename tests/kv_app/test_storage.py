@@ -162,6 +162,18 @@ def test_fold_that_moves_little_goes_on_to_its_least_number(folder: Path) -> Non
         assert storage.fold((1, 170), (1, 200), 1) == (1, 170)  # nothing to move
 
 
+def test_fold_stops_where_an_entry_is_missing(folder: Path) -> None:
+    """It may be on its way to the disk; what is folded is never looked for in the log again."""
+    with opened(folder) as storage:
+        append(storage, put(1), put(2), put(4))
+        assert storage.fold((1, 4), (1, 4), MANY) == (1, 2)
+        assert storage.fold((1, 4), (1, 4), MANY) == (1, 2)
+        append(storage, put(3))
+        assert storage.fold((2, 4), (2, 4), MANY) == (1, 4)
+        append(storage, put(5, epoch=2))
+        assert storage.fold((2, 5), (2, 5), MANY) == (2, 5)
+
+
 def test_snapshot_under_way_keeps_older_entries_from_its_versions(folder: Path) -> None:
     """What a fold would move is older than what has come, and is dropped at the end."""
     with opened(folder) as storage:

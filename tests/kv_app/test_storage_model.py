@@ -70,16 +70,15 @@ class Model:
         return [write for _, write in sorted({**in_log, **self.remembered}.items())]
 
     def fold(self, upto: Position, count: int) -> None:
-        """Moves the oldest entries into the versions."""
-        if self.is_installing:
-            return
-        old = sorted(position for position in self.log if position <= upto)
-        for position in old[:count]:
+        """Moves the oldest entries into the versions, as far as none is missing."""
+        for position in sorted(position for position in self.log if position <= upto)[:count]:
+            if self.is_installing or position[1] != self.folded[1] + 1:
+                break
             entry = self.log.pop(position)
             self.install(dict(changes_of(entry)))
             if entry.idempotency_key is not None:
                 self.remembered[position] = remembered_of(entry)
-        self.folded = old[count - 1] if len(old) >= count else upto
+            self.folded = position
 
     def install(self, versions: dict[str, Version]) -> None:
         """Takes versions, whatever was there."""
@@ -151,8 +150,8 @@ class Pair:
         self.model.log.update({(entry.epoch, entry.seq): entry for entry in entries})
 
     def fold(self, count: int) -> None:
-        """Folds some of what is held without a hole."""
-        upto = max(self.model.folded, (self.epoch, self.model.held().contiguous))
+        """Folds some entries; it stops where one is missing."""
+        upto = (self.epoch, self.model.held().max_seq)
         self.model.fold(upto, count)
         assert self.storage.fold(upto, upto, count) == self.model.folded
         assert self.storage.meta.folded == self.model.folded
