@@ -32,6 +32,9 @@ KEYS, VALUE_BYTES = 10_000, 1000
 WARMUP_TIMEOUT_S = 600.0
 PEAK_WINDOW_S = 15.0
 GROWTH_LIMIT_MIB_PER_MIN = 1.0
+# By so much the memory of a node that leaks nothing differs from one window to another: what the
+# engine gives back depends on when it compacts. It weighs in a short run, and not in a long one.
+NOISE_MIB = 4.0
 SAMPLE_S = 0.5
 DISK_SAMPLES = 20
 # Full within seconds at any rate that deserves the name.
@@ -93,7 +96,7 @@ def campaign(stage: Stage) -> str:
             for node in cluster.nodes
         ]
         report(stage, growths)
-        check(loop, growths)
+        check(loop, growths, form.measured_s / 60)
         cluster.wait_converged()
         check_equal(cluster, cluster.nodes)
         cluster.check_logs()
@@ -155,17 +158,19 @@ def report(stage: Stage, growths: list[NodeGrowth]) -> None:
     stage.console.print(table)
 
 
-def check(loop: OpenLoop, growths: list[NodeGrowth]) -> None:
+def check(loop: OpenLoop, growths: list[NodeGrowth], minutes: float) -> None:
     """Checks that nothing failed, and nothing grows.
 
     Raises:
         Violation: Something did.
     """
     wrong = [f"{count} times {text}" for text, count in loop.failures.items()]
+    limit = GROWTH_LIMIT_MIB_PER_MIN + NOISE_MIB / minutes
     wrong += [
-        f"the memory of {growth.name} grows by {growth.mib_per_min:.2f} MiB a minute"
+        f"the memory of {growth.name} grows by {growth.mib_per_min:.2f} MiB a minute; over "
+        f"{minutes:.2f} minutes {limit:.2f} may be chance"
         for growth in growths
-        if growth.mib_per_min >= GROWTH_LIMIT_MIB_PER_MIN
+        if growth.mib_per_min >= limit
     ]
     if wrong:
         raise Violation("The store does not stay as it is.", wrong)
