@@ -41,6 +41,8 @@ BLOCK_CACHE_BYTES: Final = 8 * MIB
 MAX_OPEN_FILES: Final = 256
 BACKGROUND_JOBS: Final = 2
 KEPT_ENGINE_LOGS: Final = 2
+# The engine's list of its files is begun anew past this size; it is checked at every start.
+MAX_MANIFEST_BYTES: Final = MIB
 # A fold costs some writes of its own, so it moves at least so many operations.
 MIN_FOLD: Final = 64
 
@@ -489,6 +491,7 @@ def _options(recovery: DBRecoveryMode, *, new: bool = False) -> Options:
     options.set_max_open_files(MAX_OPEN_FILES)
     options.set_max_background_jobs(BACKGROUND_JOBS)
     options.set_keep_log_file_num(KEPT_ENGINE_LOGS)
+    options.set_max_manifest_file_size(MAX_MANIFEST_BYTES)
     options.set_max_log_file_size(MIB)
     options.set_stats_dump_period_sec(0)
     options.set_stats_persist_period_sec(0)
