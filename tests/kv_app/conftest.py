@@ -5,16 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import settings
 
+from tests.kv_app.disks import memory_folder
 from tests.kv_app.fakes import FakeNetwork
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
-# A deadline per example fails on a machine that is busy with something else.
-settings.register_profile("unit", deadline=None)
-settings.load_profile("unit")
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder for the disks of a test's nodes."""
+    with memory_folder() as made:
+        yield made
 
 
 @pytest.fixture

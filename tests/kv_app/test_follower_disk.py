@@ -11,7 +11,7 @@ from kv_app import follower as follower_module
 from kv_app.messages import Ack, CaughtUp, Entry, Heartbeat, Operation, SeqRange, Version
 from kv_app.recovery import recover
 from kv_app.state import State
-from tests.kv_app.disks import Syncs, memory_folder, opened
+from tests.kv_app.disks import Syncs, opened
 from tests.kv_app.fake_leader import (
     Channel,
     entries,
@@ -30,13 +30,6 @@ if TYPE_CHECKING:
     from kv_app.errors import StorageError
     from kv_app.follower import Follower
     from kv_app.storage import Storage
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """The follower's data folder."""
-    with memory_folder() as made:
-        yield made
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from kv_app.errors import OutcomeUnknownError
 from kv_app.messages import Operation, Role, Version
 from kv_app.storage import open_storage
-from tests.kv_app.disks import Syncs, memory_folder, opened
+from tests.kv_app.disks import Syncs, opened
 from tests.kv_app.fakes import FakeNetwork, run, until
 
 if TYPE_CHECKING:
@@ -23,13 +23,6 @@ if TYPE_CHECKING:
     from kv_app.storage import Storage
 
     MakeNetwork = Callable[[int], FakeNetwork]
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """The leader's data folder."""
-    with memory_folder() as made:
-        yield made
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from kv_app.node import Node
 from kv_app.recovery import recover
 from kv_app.settings import Settings
 from kv_app.storage import Member, open_storage
-from tests.kv_app.disks import append, memory_folder, opened
+from tests.kv_app.disks import append, opened
 from tests.kv_app.fake_leader import (
     Channel,
     batch,
@@ -30,19 +30,12 @@ from tests.kv_app.fakes import run, until
 from tests.kv_app.wired import Wired
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from kv_app.leader import Leader
 
     MakeCluster = Callable[..., Wired]
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """Where all disks of a test are."""
-    with memory_folder() as made:
-        yield made
 
 
 @pytest.fixture

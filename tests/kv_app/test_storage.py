@@ -20,21 +20,13 @@ from kv_app.storage import (
     Storage,
     open_storage,
 )
-from tests.kv_app.disks import NODE_ID, append, crash, flush, memory_folder, opened
+from tests.kv_app.disks import NODE_ID, append, crash, flush, opened
 from tests.kv_app.fake_leader import put
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 MANY = 1000
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """A node's data folder."""
-    with memory_folder() as made:
-        yield made
 
 
 def refusal(folder: Path, node_id: str = NODE_ID) -> str:
