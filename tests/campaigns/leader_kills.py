@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 FOLLOWERS = 2
 MIN_LOAD_S, MAX_LOAD_S = 0.05, 1.0
+FROZEN_SHARE, MAX_FROZEN_S = 0.3, 0.2
 ALSO_SHARE = 0.5
 AGAIN_SHARE, MAX_AGAIN_S = 0.3, 0.6
 SETTINGS = {"REQUEST_TIMEOUT": "1", "RECONNECT_MAX_S": "0.2"}
@@ -57,8 +58,17 @@ def write_and_kill(cluster: Cluster, background: Background, random: Random) -> 
     job = background.start(writers.run())
     try:
         time.sleep(random.uniform(MIN_LOAD_S, MAX_LOAD_S))
-        victims = [cluster.leader]
-        victims += [node for node in cluster.followers if random.random() < ALSO_SHARE]
+        # Frozen ones acknowledge nothing: what is acknowledged meanwhile, others have to hold.
+        frozen = [node for node in cluster.followers if random.random() < FROZEN_SHARE]
+        for node in frozen:
+            node.process.suspend()
+        time.sleep(random.uniform(0, MAX_FROZEN_S))
+        victims = [cluster.leader, *frozen]
+        victims += [
+            node
+            for node in cluster.followers
+            if node not in frozen and random.random() < ALSO_SHARE
+        ]
         random.shuffle(victims)
         cluster.kill(*victims)
     finally:
