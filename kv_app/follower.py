@@ -111,6 +111,8 @@ class Follower:
         session = Session(self, receive, send, self._settings.heartbeat_timeout_s)
         try:
             await session.run()
+        except OSError:
+            pass  # the leader has ended the channel
         except ProtocolViolationError as error:
             await session.close(CLOSE_PROTOCOL, str(error))
         except ChannelError as error:

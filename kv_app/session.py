@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 import msgspec
-from starlette.types import Receive, Send
+from starlette.types import Message, Receive, Send
 
 from kv_app.errors import ChannelError, ProtocolViolationError
 from kv_app.log import to_ranges
@@ -136,7 +136,7 @@ class Session:
                     await self._take(message)
                 case Heartbeat():
                     self._follower.note_stable(message.stable_seq)
-                    await self._send({"type": "websocket.send", "bytes": _HEARTBEAT_ANSWER})
+                    await self._say({"type": "websocket.send", "bytes": _HEARTBEAT_ANSWER})
                 case Base():
                     if self._follower.hold_base(message):
                         await self._reply(BaseHeld(message.epoch))
@@ -219,7 +219,18 @@ class Session:
         return message
 
     async def _reply(self, message: Welcome | Ack | CaughtUp | BaseHeld) -> None:
-        await self._send({"type": "websocket.send", "bytes": _encode(message)})
+        await self._say({"type": "websocket.send", "bytes": _encode(message)})
+
+    async def _say(self, message: Message) -> None:
+        """Sends something.
+
+        Raises:
+            OSError: The leader has ended the channel, whether that was read yet or not.
+        """
+        try:
+            await self._send(message)
+        except RuntimeError as error:  # the server's word for a close that came meanwhile
+            raise ConnectionResetError(str(error)) from error
 
     def replace(self) -> None:
         """Ends this channel because the leader has opened another one."""
@@ -229,8 +240,9 @@ class Session:
         """Tells the leader why, and closes."""
         logger.warning("closes a replication channel: %s", reason)
         self._cancel_watchdog()
-        await self._send({"type": "websocket.send", "bytes": _encode(Refusal(reason))})
-        await self._send({"type": "websocket.close", "code": code, "reason": reason[:100]})
+        with contextlib.suppress(OSError):
+            await self._say({"type": "websocket.send", "bytes": _encode(Refusal(reason))})
+            await self._say({"type": "websocket.close", "code": code, "reason": reason[:100]})
 
     def _watch(self) -> None:
         quiet_s = self._loop.time() - self._heard_s

@@ -96,6 +96,29 @@ def test_channel_closed_before_the_hello_is_no_fault_of_the_server() -> None:
     run(check)
 
 
+@pytest.mark.parametrize("message", [hello(), Heartbeat(0, 0)])
+def test_channel_whose_close_came_before_its_answer_ends_quietly(message: LeaderMessage) -> None:
+    """The server refuses to send then, by an error of its own, before the close was read."""
+
+    async def check() -> None:
+        said = [encode(message)]
+
+        async def receive() -> dict[str, Any]:
+            if said:
+                return {"type": "websocket.receive", "bytes": said.pop()}
+            return {"type": "websocket.disconnect", "code": 1006}
+
+        async def send(message: Any) -> None:
+            raise RuntimeError(f"{message['type']} after websocket.close")
+
+        follower = make_follower()
+        await follower.serve(receive, send)
+        assert not said
+        assert follower.readiness().standing is Standing.NO_LEADER
+
+    run(check)
+
+
 def test_second_hello_on_a_channel_is_refused() -> None:
     """A channel has one leader and one epoch."""
 
