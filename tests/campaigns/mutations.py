@@ -58,9 +58,16 @@ MUTATIONS = (
     Mutation(
         "deletions that may still be needed are forgotten",
         "kv_app/follower.py",
-        "self.state.forget_deletions(self.epoch, whole - self._settings.log_entries)",
+        "self.state.forget_deletions(self.epoch, forgotten)",
         "self.state.forget_deletions(self.epoch, self.held.max_seq)",
         FOLLOWER,
+    ),
+    Mutation(
+        "deletions are forgotten while the disk has what they delete",
+        "kv_app/follower.py",
+        "            forgotten = min(forgotten, self._commits.storage.meta.folded[1])\n",
+        "",
+        FOLLOWER_DISK,
     ),
     Mutation(
         "k counts one too few",
@@ -283,8 +290,15 @@ MUTATIONS = (
     Mutation(
         "folding removes more of the log than it moved",
         "kv_app/storage.py",
-        "                return entry.epoch, entry.seq\n        return upto\n",
-        "                return upto\n        return upto\n",
+        "batch.delete_range(_after(self.meta.folded), _after(reached))",
+        "batch.delete_range(_after(self.meta.folded), _after(upto))",
+        STORAGE,
+    ),
+    Mutation(
+        "folding goes over a hole",
+        "kv_app/storage.py",
+        "            if entry.seq != reached[1] + 1:\n                break\n",
+        "",
         STORAGE,
     ),
     Mutation(
