@@ -12,6 +12,7 @@ from kv_app.leader import Leader
 from kv_app.messages import Operation, Role
 from kv_app.settings import Settings
 from kv_app.storage import Storage, open_storage
+from tests.kv_app.disks import crash
 from tests.kv_app.fake_leader import make_follower
 from tests.kv_app.fakes import until
 
@@ -90,6 +91,7 @@ class FollowerNode:
         sent: How many messages it was sent.
         reads_left: How many messages it still reads; None for all.
         tamper: What happens to a message on its way.
+        failures: What its disk reported.
     """
 
     def __init__(self, number: int, folder: Path | None, options: dict[str, Any]) -> None:
@@ -100,6 +102,7 @@ class FollowerNode:
         self.reads_left: int | None = None
         self.tamper: Callable[[bytes], bytes] = lambda payload: payload
         self.client: WiredClient | None = None
+        self.failures: list[StorageError] = []
         self._options = options
         self._folder = folder
         self._lives = itertools.count()
@@ -115,7 +118,9 @@ class FollowerNode:
         """Starts from its disk."""
         if self._data_dir is not None:
             self.storage = open_storage(self._data_dir, self.name, Role.FOLLOWER)
-        self.follower = make_follower(self.storage, node_id=self.name, **self._options)
+        self.follower = make_follower(
+            self.storage, self.failures.append, node_id=self.name, **self._options
+        )
         self.is_up = True
 
     async def end(self) -> None:
@@ -132,6 +137,21 @@ class FollowerNode:
         await self.end()
         if wiped:
             self._data_dir = self._new_folder()
+        self.start()
+
+    async def crash(self) -> None:
+        """Ends as on SIGKILL, and starts again from what is on its disk."""
+        self.is_up = False
+        if self.client is not None:
+            await self.client.ended()
+        assert self.storage is not None
+        assert self._data_dir is not None
+        old, self._data_dir = self._data_dir, self._new_folder()
+        assert self._data_dir is not None
+        crash(self.storage, old, self._data_dir)
+        if self.follower.commits is not None:
+            await self.follower.commits.close()  # a process that is gone has no threads either
+        self.failures.clear()
         self.start()
 
     async def may_read(self) -> None:
