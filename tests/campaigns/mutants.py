@@ -81,15 +81,22 @@ def check_applicable(tree: Path, mutations: Sequence[Mutation]) -> None:
     Raises:
         Violation: One does not: the code has changed since it was written.
     """
-    wrong: list[str] = []
-    for mutation in mutations:
-        count = (tree / mutation.path).read_text(encoding="utf-8").count(mutation.old)
-        if count != 1:
-            wrong.append(f"{mutation.name}: {mutation.path} has {count} times {mutation.old!r}")
-        missing = [name for name in mutation.tests if not (tree / name.partition("::")[0]).exists()]
-        wrong += [f"{mutation.name}: there is no {name}" for name in missing]
+    wrong = [line for mutation in mutations for line in problems_of(tree, mutation)]
     if wrong:
         raise Violation("Mutations do not fit the code any more; mend mutations.py.", wrong)
+
+
+def problems_of(tree: Path, mutation: Mutation) -> list[str]:
+    """Returns why a mutation cannot be tried in a tree; nothing if it can."""
+    count = (tree / mutation.path).read_text(encoding="utf-8").count(mutation.old)
+    wrong = [f"{mutation.name}: there is no {test}" for test in _missing(tree, mutation.tests)]
+    if count != 1:
+        wrong.append(f"{mutation.name}: {mutation.path} has {count} times {mutation.old!r}")
+    return wrong
+
+
+def _missing(tree: Path, tests: Sequence[str]) -> list[str]:
+    return [test for test in tests if not (tree / test.partition("::")[0]).exists()]
 
 
 def check_green(tree: Path, mutations: Sequence[Mutation], seed: int) -> None:
