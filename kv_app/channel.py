@@ -412,7 +412,8 @@ class Link:
         now_s = self._loop.time()
         if now_s - client.last_received_s > self._config.heartbeat_timeout_s:
             self._disconnect(CLOSE_SILENT, f"silent for {self._config.heartbeat_timeout_s:g} s")
-        elif now_s - self._last_sent_s > interval_s / 2:
+        # Parts of a snapshot are not answered, so that what was sent does not keep a channel alive.
+        elif now_s - min(self._last_sent_s, client.last_received_s) > interval_s / 2:
             self._send(_encode(Heartbeat(self._owner.log.last_seq, self._owner.stable_seq)))
 
     def _disconnect(self, code: int, reason: str) -> None:
