@@ -12,6 +12,7 @@ from kv_app.group_commit import GroupCommit
 from kv_app.messages import (
     CLOSE_PROTOCOL,
     CLOSE_REFUSED,
+    MAX_SEQ,
     PROTOCOL_VERSION,
     Base,
     Entry,
@@ -29,8 +30,6 @@ from kv_app.settings import Settings
 from kv_app.storage import BaseRecord, Promise, Storage
 
 _encode = msgspec.msgpack.Encoder().encode
-# What fits into the disk's positions with room to spare; a leader never comes so far.
-MAX_SEQ = 1 << 62
 # What waits for a slow disk; past it the follower does not read until a sync has ended.
 MAX_UNSYNCED_BYTES = 8 << 20
 _OPERATIONS = frozenset(int(operation) for operation in Operation)
@@ -138,6 +137,8 @@ class Follower:
             raise ChannelError(
                 f"this node speaks version {PROTOCOL_VERSION} of the protocol, not {hello.protocol}"
             )
+        if not 1 <= hello.epoch <= MAX_SEQ:
+            raise ChannelError(f"epoch {hello.epoch} is none; the first is 1")
         is_same = hello.cluster_id == self.cluster_id
         if not is_same and self._session is not None:
             raise ChannelError(f"this node follows {self.leader_url}")

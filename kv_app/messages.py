@@ -16,6 +16,9 @@ Epoch = NewType("Epoch", int)
 NodeId = NewType("NodeId", str)
 
 PROTOCOL_VERSION = 2
+# The highest epoch and seq: what fits into the disk's positions with room to spare. A leader never
+# comes so far.
+MAX_SEQ = 1 << 62
 # What msgspec raises for bytes that are no message: text that is not UTF-8 and nesting without end
 # are not among its own errors.
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)

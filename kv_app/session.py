@@ -174,6 +174,7 @@ class Session:
                 if message.ends_bucket:
                     follower.drop_missing(*snapshot.end_bucket(), snapshot.stable_seq)
             case SnapshotKeys():
+                snapshot.check_keys(message.writes)
                 follower.restore(message.writes)
             case SnapshotEnd():
                 snapshot.check_end(message)

@@ -13,6 +13,7 @@ import msgspec
 
 from kv_app.errors import ProtocolViolationError
 from kv_app.messages import (
+    MAX_SEQ,
     UNREADABLE,
     RememberedWrite,
     SnapshotBegin,
@@ -69,6 +70,13 @@ class SnapshotReader:
     """
 
     def __init__(self, stable_seq: int) -> None:
+        """Begins to read.
+
+        Raises:
+            ProtocolViolationError: The position is none.
+        """
+        if not 0 <= stable_seq <= MAX_SEQ:
+            raise ProtocolViolationError(f"a snapshot of position {stable_seq}")
         self.stable_seq = stable_seq
         self._digest = b""
         self._bucket = 0
@@ -99,6 +107,18 @@ class SnapshotReader:
         bucket, present = self._bucket, self._present
         self._bucket, self._present = bucket + 1, set()
         return bucket, present
+
+    def check_keys(self, writes: Sequence[RememberedWrite]) -> None:
+        """Checks where the writes of some idempotency keys are.
+
+        Raises:
+            ProtocolViolationError: One is not within the snapshot; none of them may be taken.
+        """
+        for write in writes:
+            if not (1 <= write.epoch <= MAX_SEQ and 1 <= write.seq <= self.stable_seq):
+                raise ProtocolViolationError(
+                    f"a snapshot up to {self.stable_seq} with a key of {write.epoch}.{write.seq}"
+                )
 
     def check_end(self, end: SnapshotEnd) -> None:
         """Checks that all has come.

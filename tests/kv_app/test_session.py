@@ -119,6 +119,19 @@ def test_channel_whose_close_came_before_its_answer_ends_quietly(message: Leader
     run(check)
 
 
+@pytest.mark.parametrize("epoch", [0, -1, 2**62 + 1])
+def test_hello_of_an_epoch_that_cannot_be_is_refused(epoch: int) -> None:
+    """It would be promised for good."""
+
+    async def check() -> None:
+        follower = make_follower()
+        channel = Channel(follower)
+        assert "is none" in await channel.refused(hello(epoch=epoch))
+        assert follower.epoch == 0
+
+    run(check)
+
+
 def test_second_hello_on_a_channel_is_refused() -> None:
     """A channel has one leader and one epoch."""
 

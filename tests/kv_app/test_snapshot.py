@@ -265,6 +265,36 @@ def test_part_of_a_snapshot_that_did_not_begin_is_refused(part: Any) -> None:
     run(check)
 
 
+@pytest.mark.parametrize("stable_seq", [-1, 2**62 + 1, 2**64 - 1])
+def test_snapshot_of_a_position_that_cannot_be_is_refused(stable_seq: int) -> None:
+    """What the disk has no room for must not come so far."""
+
+    async def check() -> None:
+        channel = await following(make_follower())
+        assert "a snapshot of position" in await channel.refused(SnapshotBegin(stable_seq))
+
+    run(check)
+
+
+@pytest.mark.parametrize(
+    ("epoch", "seq"), [(0, 1), (-1, 1), (2**62 + 1, 1), (1, 0), (1, -1), (1, STABLE + 1)]
+)
+def test_key_of_a_position_outside_its_snapshot_is_refused_with_all_beside_it(
+    epoch: int, seq: int
+) -> None:
+    """Not even the good ones of the same message are taken."""
+
+    async def check() -> None:
+        follower = make_follower()
+        channel = await following(follower)
+        channel.say(SnapshotBegin(STABLE))
+        good, bad = RememberedWrite("good", b"f", 1, 1), RememberedWrite("bad", b"f", epoch, seq)
+        assert "with a key of" in await channel.refused(SnapshotKeys([good, bad]))
+        assert len(follower.idempotency) == 0
+
+    run(check)
+
+
 def test_snapshot_that_begins_again_gives_up_the_one_before() -> None:
     """The second one alone counts."""
 
