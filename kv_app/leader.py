@@ -240,9 +240,8 @@ class Leader:
         self._check_may_write()
         seq = self.log.last_seq + 1
         entry = Entry(self.epoch, seq, int(operation), key, value, idempotency_key, changes)
-        record = LogRecord(
-            entry, _encode_entry(entry), self.now_ns(), self.delays, self._quorum.write_quorum
-        )
+        k = self._quorum.write_quorum
+        record = LogRecord(entry, _encode_entry(entry), self.now_ns(), self.delays, k, k)
         self.log.append(record)
         if idempotency_key is not None:
             self.idempotency.remember(entry)
@@ -281,7 +280,8 @@ class Leader:
         if record is not None:
             return record
         entry = Entry(found.epoch, found.seq, int(operation), key, value, idempotency_key, changes)
-        record = LogRecord(entry, b"", 0, self.delays, self._quorum.write_quorum)
+        k = self._quorum.write_quorum
+        record = LogRecord(entry, b"", 0, self.delays, k, k)
         if self._is_restarted:
             raise unknown(record, "this leader was restarted and cannot tell if it is committed")
         # The log drops only what is committed, so the first write did commit.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,7 +28,7 @@ def make_record(
 ) -> LogRecord:
     """Returns the record of a put of a key of its own."""
     entry = Entry(epoch, seq, int(Operation.PUT), f"key{seq}", "value", idempotency_key)
-    return LogRecord(entry, bytes(size_bytes), 0, DelayModel(), 1)
+    return LogRecord(entry, bytes(size_bytes), 0, DelayModel(), 1, 1)
 
 
 def make_log(entries: int, capacity: int = 1000) -> Log:
@@ -375,3 +377,14 @@ def test_fingerprints_of_batches_are_equal_only_for_equal_changes(
     """Keys, values and their order all count."""
     fingerprints = [fingerprint_of(Operation.BATCH, "", None, some) for some in (first, second)]
     assert (fingerprints[0] == fingerprints[1]) == (first == second)
+
+
+# --- memory -----------------------------------------------------------------------------------
+
+
+def test_garbage_collector_passes_over_what_a_full_log_holds() -> None:
+    """Else each full collection goes through all of it, and holds up every request meanwhile."""
+    log = make_log(entries=3)
+    record = log.get(1)
+    assert record is not None
+    assert not any(map(gc.is_tracked, (record, record.entry, record.encoded)))

@@ -31,7 +31,7 @@ def make_record(
 ) -> LogRecord:
     """Returns a record as the leader makes it."""
     entry = Entry(1, seq, int(Operation.PUT), "k", value, None)
-    return LogRecord(entry, encode(entry), appended_ns, delays, 1)
+    return LogRecord(entry, encode(entry), appended_ns, delays, 1, 1)
 
 
 def decoded(frame: bytes) -> Entries:

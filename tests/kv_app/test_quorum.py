@@ -51,7 +51,7 @@ class Pair:
         """Adds the next entry, with the k in force."""
         k = self.tracker.write_quorum
         entry = Entry(1, self.log.last_seq + 1, int(Operation.PUT), "key", "value", None)
-        record = LogRecord(entry, b"", 0, DelayModel(), k)
+        record = LogRecord(entry, b"", 0, DelayModel(), k, k)
         self.log.append(record)
         self.records.append(record)
         self.model.append(ModelEntry(k, is_durable=not self.has_disk))
@@ -221,7 +221,7 @@ def test_sync_that_covers_what_the_log_has_dropped_commits_the_rest() -> None:
     assert (tracker.stable_seq, tracker.durable_seq) == (5, 5)
     tracker.durable_seq = 3
     entry = Entry(1, 6, int(Operation.PUT), "key", "value", None)
-    log.append(record := LogRecord(entry, b"", 0, DelayModel(), 0))
+    log.append(record := LogRecord(entry, b"", 0, DelayModel(), 0, 0))
     tracker.begin(record, is_durable=False)
     tracker.advance_durable(6)
     assert commits == [6]

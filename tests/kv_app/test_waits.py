@@ -17,7 +17,7 @@ from tests.kv_app.fakes import Clock, run, until
 def make_record(seq: int = 1, required: int = 1) -> LogRecord:
     """Returns the record of a put that is not committed."""
     entry = Entry(1, seq, int(Operation.PUT), "k", "v", None)
-    return LogRecord(entry, b"", 0, DelayModel(), required)
+    return LogRecord(entry, b"", 0, DelayModel(), required, required)
 
 
 def start(waits: Waits, record: LogRecord) -> asyncio.Task[None]:
