@@ -6,7 +6,7 @@ ignored, so that a run may be drawn again by an older version.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
 
@@ -58,10 +58,22 @@ class Parity(msgspec.Struct, frozen=True):
     replicas: list[ReplicaParity] = []
 
 
+class CellKey(NamedTuple):
+    """What trials of one cell have in common, within a run and from run to run."""
+
+    scenario: str
+    ack: str
+    rate: float | None
+    users: int | None
+    k: int
+
+
 class TrialRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of ``cells.jsonl``: one trial of one (scenario, block, k).
+    """One line of ``cells.jsonl``: one trial of one cell.
 
     Attributes:
+        ack: What an acknowledgment meant: "memory" or "fsync"; empty in runs that had only one
+            kind, which their manifest names.
         rate: Planned writes/s of an open loop; None for a closed loop of `users`.
         delay_ms: The range of link delays; None if a cluster was attached that keeps its own.
         samples: 200s after warm-up, of all operations.
@@ -75,6 +87,7 @@ class TrialRow(msgspec.Struct, frozen=True, kw_only=True):
     k: int
     block: int
     followers: int
+    ack: str = ""
     engine: str = "local"
     rate: float | None = None
     users: int | None = None
@@ -98,6 +111,11 @@ class TrialRow(msgspec.Struct, frozen=True, kw_only=True):
     parity: Parity = Parity("error")
     stamp: Stamp = "ok"
     reason: str = ""
+
+    @property
+    def key(self) -> CellKey:
+        """The cell that it is a trial of."""
+        return CellKey(self.scenario, self.ack, self.rate, self.users, self.k)
 
     @property
     def writes(self) -> int:
