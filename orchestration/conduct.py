@@ -18,7 +18,7 @@ from orchestration.control import Control
 from orchestration.errors import UsageError
 from orchestration.interrupt import SignalGuard
 from orchestration.load.results import TimelineRow, TimelineTail, TrialResult
-from orchestration.load.schedule import LoadPlan
+from orchestration.load.plan import LoadPlan
 from orchestration.loadgen import Trial, run_trial
 from orchestration.manifest import RunFolder, create_run_folder, start_manifest
 from orchestration.progress import make_progress

@@ -28,12 +28,12 @@ from orchestration.load.results import (
     read_trial,
     timeline_path,
 )
-from orchestration.load.schedule import CLIENT_TIMEOUT_S
+from orchestration.load.plan import CLIENT_TIMEOUT_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from orchestration.load.schedule import LoadPlan
+    from orchestration.load.plan import LoadPlan
 
 POLL_INTERVAL_S = 0.25
 # Beyond the plan's own length: Locust's start, requests in flight at the end, its reports.
@@ -213,7 +213,9 @@ def command_line(trial: Trial) -> list[str]:
         "warmup": plan.warmup_s,
         "duration": plan.duration_s,
         "keys": plan.keys,
-        "value-bytes": plan.value_bytes,
+        "key-choice": plan.key_choice,
+        "value-bytes": "{}:{}".format(*plan.value_bytes),
+        "mix": plan.mix,
         "read-share": plan.read_share,
         "read-from": plan.read_from,
         "max-in-flight": plan.max_in_flight,

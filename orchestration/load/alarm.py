@@ -15,7 +15,7 @@ from typing import Protocol
 import gevent
 from gevent import get_hub
 
-from orchestration.load.schedule import NS_PER_S
+from orchestration.load.plan import NS_PER_S
 
 _CLOCK_MONOTONIC = 1
 _TFD_NONBLOCK_CLOEXEC = 0o4000 | 0o2000000

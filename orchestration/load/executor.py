@@ -14,8 +14,8 @@ from gevent.hub import Waiter
 
 from orchestration.load.alarm import best_alarm, now_ns
 from orchestration.load.drivers import DriverError
+from orchestration.load.plan import CLIENT_TIMEOUT_S, CONNECT_TIMEOUT_S, NS_PER_S
 from orchestration.load.recorder import NS_PER_MS, Sample
-from orchestration.load.schedule import CLIENT_TIMEOUT_S, CONNECT_TIMEOUT_S, NS_PER_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

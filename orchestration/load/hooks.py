@@ -20,9 +20,10 @@ from locust.runners import MasterRunner, WorkerRunner
 
 from orchestration.load.drivers import DriverError
 from orchestration.load.drivers.http_kv import HttpKvDriver
-from orchestration.load.options import add_options, plan_from
+from orchestration.load.options import add_options, plan_from, sizes_text
+from orchestration.load.plan import LoadPlan, Share
+from orchestration.load.records import load_records
 from orchestration.load.run import Run
-from orchestration.load.schedule import LoadPlan, Share
 
 if TYPE_CHECKING:
     from locust import User
@@ -124,6 +125,8 @@ def _on_test_start(environment: Environment, **_: object) -> None:
         plan, host = _checked_plan(vars(options), environment.host)
         if not isinstance(runner, WorkerRunner):
             _prepare_store(plan, host)
+            if any(getattr(user, "needs_records", False) for user in environment.user_classes):
+                _prepare_records(plan, host)
         if isinstance(runner, MasterRunner):
             options.load_processes = _checked_processes(runner)
         elif getattr(options, "load_processes", 1) != _REFUSED:
@@ -170,6 +173,18 @@ def _prepare_store(plan: LoadPlan, url: str) -> None:
     except DriverError as error:
         detail = error.detail or "is the leader running there?"
         msg = f"{url} cannot be used ({error.code}): {detail}"
+        raise ValueError(msg) from error
+    finally:
+        leader.close()
+
+
+def _prepare_records(plan: LoadPlan, url: str) -> None:
+    leader = HttpKvDriver(url, token=_token())
+    try:
+        if load_records(leader, plan):
+            logger.info("Wrote %d records of %s bytes", plan.keys, sizes_text(plan.value_bytes))
+    except DriverError as error:
+        msg = f"The records could not be written ({error.code}): {error.detail}"
         raise ValueError(msg) from error
     finally:
         leader.close()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from orchestration.load.schedule import ARRIVALS, READ_FROM, LoadPlan
+from orchestration.load.plan import ARRIVALS, KEY_CHOICES, MIXES, READ_FROM, LoadPlan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -22,7 +22,9 @@ _FIELDS = {
     "warmup": "warmup_s",
     "duration": "duration_s",
     "keys": "keys",
+    "key_choice": "key_choice",
     "value_bytes": "value_bytes",
+    "mix": "mix",
     "read_share": "read_share",
     "read_from": "read_from",
     "max_in_flight": "max_in_flight",
@@ -52,8 +54,15 @@ def add_options(parser: LocustArgumentParser, defaults: Mapping[str, str]) -> No
     option("--arrivals", str, "Spacing of the requests", choices=list(ARRIVALS))
     option("--warmup", float, "Seconds before anything is measured")
     option("--duration", float, "Seconds to measure; 0: until stopped")
-    option("--keys", int, "Number of keys, chosen uniformly")
-    option("--value-bytes", int, "Size of each value")
+    option("--keys", int, "Number of keys that are there, or come to be there")
+    option("--key-choice", str, "Which of them requests ask for", choices=list(KEY_CHOICES))
+    parser.add_argument(
+        "--value-bytes",
+        type=_checked("--value-bytes", str),
+        default=sizes_text(plain.value_bytes),
+        help="Size of each value; 64:1024 for sizes between the two",
+    )
+    option("--mix", str, "Which operations the Ycsb scenario sends", choices=list(MIXES))
     option("--read-share", float, "Share of reads, 0 to 1, in scenarios that mix")
     option("--read-from", str, "Which nodes serve reads", choices=list(READ_FROM))
     option("--max-in-flight", int, "Requests a process may have open; 0: six seconds of the rate")
@@ -82,7 +91,7 @@ def plan_from(values: Mapping[str, Any]) -> LoadPlan:
         if name not in values:
             continue
         option = f"--{name.replace('_', '-')}"
-        kind = _quorum if name == "write_quorum" else type(getattr(plain, field))
+        kind = _KINDS.get(name) or type(getattr(plain, field))
         fields[field] = _converted(option, kind, values[name])
     return LoadPlan(**fields)
 
@@ -91,7 +100,9 @@ def _converted(option: str, kind: Callable[[Any], object], value: object) -> obj
     try:
         return kind(value)
     except (TypeError, ValueError):
-        noun = "a number" if kind is float else "a whole number"
+        noun = {float: "a number", _sizes: "bytes, such as 64, or 64:1024"}.get(
+            kind, "a whole number"
+        )
         msg = f"{option} must be {noun}, not {value!r}"
         raise ValueError(msg) from None
 
@@ -113,6 +124,21 @@ def _checked(option: str, kind: Callable[[str], object]) -> Callable[[str], obje
 def _quorum(value: object) -> int | None:
     text = str(value if value is not None else "").strip()
     return int(text) if text else None
+
+
+def _sizes(value: object) -> tuple[int, int]:
+    """The sizes that "64" or "64:1024" stands for."""
+    smallest, _, largest = str(value).partition(":")
+    return int(smallest), int(largest or smallest)
+
+
+def sizes_text(sizes: tuple[int, int]) -> str:
+    """Sizes as a user types them: "64", or "64:1024"."""
+    smallest, largest = sizes
+    return str(smallest) if smallest == largest else f"{smallest}:{largest}"
+
+
+_KINDS: Mapping[str, Callable[[Any], object]] = {"write_quorum": _quorum, "value_bytes": _sizes}
 
 
 def _quorum_text(text: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from orchestration.load.plan import NS_PER_S
 from orchestration.load.results import (
     QUANTITIES,
     OperationResult,
@@ -16,14 +17,13 @@ from orchestration.load.results import (
     TrialResult,
     new_histogram,
 )
-from orchestration.load.schedule import NS_PER_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from hdrh.histogram import HdrHistogram
 
-    from orchestration.load.schedule import LoadPlan
+    from orchestration.load.plan import LoadPlan
 
 NS_PER_MS = 1_000_000
 # HdrHistogram keeps 3 significant digits by 2048 sub-buckets (11 bits).

@@ -12,9 +12,11 @@ import gevent
 from orchestration.load.alarm import now_ns
 from orchestration.load.drivers.http_kv import HttpKvDriver
 from orchestration.load.executor import ClosedLoop, OpenLoop, Sender
+from orchestration.load.plan import NS_PER_S
 from orchestration.load.recorder import NS_PER_MS, Recorder
 from orchestration.load.results import TimelineWriter, TrialResult, timeline_path
-from orchestration.load.schedule import NS_PER_S, arrival_offsets_ns, node_chooser
+from orchestration.load.schedule import arrival_offsets_ns
+from orchestration.load.workload import InsertedKeys, node_chooser
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from gevent import Greenlet
 
     from orchestration.load.executor import Request, RequestEvent
-    from orchestration.load.schedule import LoadPlan, Share
+    from orchestration.load.plan import LoadPlan, Share
 
 # From the dispatching user's start to the first arrival: time to set the stage.
 START_LEAD_NS = 20 * NS_PER_MS
@@ -48,6 +50,7 @@ class Run:
     ) -> None:
         self.plan = plan
         self.leader = HttpKvDriver(url, token=token)
+        self.inserted = InsertedKeys(plan, share)
         self._share = share
         self._folder = folder
         self._request_event = request_event

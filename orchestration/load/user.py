@@ -14,7 +14,15 @@ from locust.exception import StopUser
 
 from orchestration.load import hooks
 from orchestration.load.executor import Request
-from orchestration.load.schedule import key_chooser, read_chooser, value_maker
+from orchestration.load.workload import (
+    YCSB,
+    key_chooser,
+    key_name,
+    operation_chooser,
+    read_chooser,
+    scan_length_chooser,
+    value_maker,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,10 +41,16 @@ class KvUser(User):
     closed_loop_only: ClassVar[bool] = False
     option_defaults: ClassVar[Mapping[str, str]] = {}
     """Defaults of options, in force where this scenario is the only one loaded."""
+    needs_records: ClassVar[bool] = False
+    """Whether all keys of the plan are written before the load begins."""
 
     def next_request(self) -> Request:
         """The scenario: what to send next. Called before the request is due."""
         raise NotImplementedError
+
+    def next_key(self) -> str:
+        """The next key to ask for, as `--keys` and `--key-choice` say."""
+        return key_name(self.next_number())
 
     def write(self) -> Request:
         """A write of a new value to the next key, on the leader."""
@@ -48,6 +62,46 @@ class KvUser(User):
         key, node = self.next_key(), self._run.next_reader()
         return Request("read", lambda: node.read(key))
 
+    def insert(self) -> Request:
+        """A write of a key that is not there yet, on the leader; counted as a write."""
+        value, node, inserted = self.next_value(), self._run.leader, self._run.inserted
+        number = inserted.begin()
+
+        def call() -> None:
+            try:
+                node.write(key_name(number), value)
+            finally:
+                inserted.end(number)
+
+        return Request("write", call)
+
+    def scan(self) -> Request:
+        """Reads of the keys from the next one on, one after the other, as one operation."""
+        first, length, node = self.next_number(), self.next_scan_length(), self._run.next_reader()
+        names = [key_name(first + step) for step in range(length)]
+
+        def call() -> None:
+            for name in names:
+                node.read(name)
+
+        return Request("scan", call)
+
+    def read_modify_write(self) -> Request:
+        """A read of the next key, and then a write of it, as one operation."""
+        key, value = self.next_key(), self.next_value()
+        reader, leader = self._run.next_reader(), self._run.leader
+
+        def call() -> None:
+            reader.read(key)
+            leader.write(key, value)
+
+        return Request("read_modify_write", call)
+
+    def next_of_mix(self) -> Request:
+        """The next operation of `--mix`."""
+        request: Request = getattr(self, self.next_operation())()
+        return request
+
     @task
     def offer_load(self) -> None:
         """Sends requests until the plan is done, then leaves."""
@@ -57,11 +111,14 @@ class KvUser(User):
         raise StopUser
 
     def _take_part(self, run: Run) -> None:
-        stream = run.next_stream()
+        plan, stream = run.plan, run.next_stream()
         self._run = run
-        self.next_key = key_chooser(run.plan, stream)
-        self.next_value = value_maker(run.plan, stream)
-        self.next_is_read = read_chooser(run.plan, stream)
+        own_choice = YCSB[plan.mix].key_choice if self.needs_records else "uniform"
+        self.next_number = key_chooser(plan, stream, run.inserted, own_choice)
+        self.next_value = value_maker(plan, stream)
+        self.next_is_read = read_chooser(plan, stream)
+        self.next_operation = operation_chooser(plan, stream)
+        self.next_scan_length = scan_length_chooser(plan, stream)
         run.take_part(self.next_request, closed=self.closed_loop_only)
 
 

@@ -8,7 +8,7 @@ have happened would be repeated, and the reset would be hidden from the measurem
 from __future__ import annotations
 
 import socket
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 import gevent.socket
@@ -16,7 +16,10 @@ import msgspec
 from geventhttpclient.response import HTTPConnectionClosed, HTTPParseError, HTTPSocketResponse
 
 from orchestration.load.drivers import DriverError, Outcome
-from orchestration.load.schedule import CLIENT_TIMEOUT_S, CONNECT_TIMEOUT_S
+from orchestration.load.plan import CLIENT_TIMEOUT_S, CONNECT_TIMEOUT_S
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _READ_BYTES = 16 * 1024
 _HTTP_OK = 200
@@ -84,6 +87,11 @@ class HttpKvDriver:
         if status == _HTTP_NOT_FOUND and error.code != f"http_{status}":
             return None
         raise error
+
+    def write_batch(self, values: Mapping[str, str]) -> None:
+        """Puts all values, by key, as one write, and waits until it is committed."""
+        operations = [{"op": "put", "key": key, "value": value} for key, value in values.items()]
+        self.post_json("/kv", {"operations": operations})
 
     def get_json(self, path: str) -> Any:
         """The reply to a GET of `path`, for administration, not for load."""

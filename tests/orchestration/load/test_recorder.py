@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from orchestration.load.plan import NS_PER_S, LoadPlan
 from orchestration.load.recorder import NS_PER_MS, LatencyCounts, Recorder, Sample
 from orchestration.load.results import new_histogram
-from orchestration.load.schedule import NS_PER_S, LoadPlan
 
 PERCENTS = (1, 25, 50, 90, 95, 99, 99.9, 100)
 START_NS = 5_000 * NS_PER_S

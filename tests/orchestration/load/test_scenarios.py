@@ -41,8 +41,37 @@ def locust(
 def test_folder_offers_every_scenario(tmp_path: Path) -> None:
     """All files of the folder load together."""
     done = locust("-f", str(LOCUSTFILES), "--list", folder=tmp_path)
-    assert {"Writes", "Mixed", "SeedWorkload"} <= set(done.stdout.split())
+    assert {"Writes", "Mixed", "SeedWorkload", "Ycsb"} <= set(done.stdout.split())
     assert done.returncode == 0
+
+
+# All operations and key choices of the six are in these.
+MIX_OPERATIONS = {
+    "ycsb-d": {"read", "write"},
+    "ycsb-e": {"scan", "write"},
+    "ycsb-f": {"read", "read_modify_write"},
+}
+
+
+@pytest.mark.parametrize("mix", MIX_OPERATIONS)
+def test_ycsb_writes_its_records_and_sends_its_mix(
+    mix: str, leader_url: str, tmp_path: Path
+) -> None:
+    """Every key is there before the load begins, and only the mix's operations are sent."""
+    done = locust(
+        *("-f", str(LOCUSTFILES / "ycsb.py"), "--headless", "--host", leader_url, "--mix", mix),
+        *("--rate", "200", "--warmup", "0", "--duration", "0.5", "--results-dir", "out"),
+        *("--keys", "300"),
+        folder=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    result = read_trial(tmp_path / "out", 1)
+    assert {name for name, operation in result.operations.items() if operation.ok} == (
+        MIX_OPERATIONS[mix]
+    )
+    assert sum(operation.ok for operation in result.operations.values()) == 100
+    present = httpx.get(f"{leader_url}/dump").text
+    assert all(f'"key-{number}"' in present for number in range(300))
 
 
 def test_folder_runs_the_scenario_that_is_named(leader_url: str, tmp_path: Path) -> None:

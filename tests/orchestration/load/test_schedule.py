@@ -4,24 +4,13 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections import Counter
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestration.load.schedule import (
-    MIN_IN_FLIGHT_LIMIT,
-    MIN_VALUE_BYTES,
-    NS_PER_S,
-    LoadPlan,
-    Share,
-    arrival_offsets_ns,
-    key_chooser,
-    node_chooser,
-    read_chooser,
-    value_maker,
-)
+from orchestration.load.plan import NS_PER_S, LoadPlan, Share
+from orchestration.load.schedule import arrival_offsets_ns
 
 plans = st.builds(
     LoadPlan,
@@ -95,97 +84,3 @@ def test_total_writes_ends_an_open_loop() -> None:
     plan = LoadPlan(rate_per_s=1000, duration_s=10, total_writes=7)
     shares = [list(arrival_offsets_ns(plan, Share(index, 2))) for index in range(2)]
     assert [len(share) for share in shares] == [4, 3]
-
-
-@settings(deadline=None)
-@given(st.integers(min_value=0, max_value=10_000), st.integers(min_value=1, max_value=20))
-def test_shares_of_a_total_add_up_to_it(total: int, processes: int) -> None:
-    """Requests are divided without rest, and evenly to one."""
-    parts = [Share(index, processes).of_total(total) for index in range(processes)]
-    assert sum(parts) == total
-    assert max(parts) - min(parts) <= 1
-
-
-def test_keys_are_uniform_reproducible_and_differ_by_stream() -> None:
-    """All keys come up about equally often, the same for the same seed and stream."""
-    plan = LoadPlan(keys=10, seed=3)
-    drawn = [choose() for choose in [key_chooser(plan, 0)] for _ in range(10_000)]
-    again, other = (
-        [choose() for _ in range(50)] for choose in (key_chooser(plan, 0), key_chooser(plan, 1))
-    )
-    assert drawn[:50] == again != other
-    counts = Counter(drawn)
-    assert len(counts) == 10
-    # Five standard deviations of a binomial with p = 0.1.
-    assert all(count == pytest.approx(1_000, abs=150) for count in counts.values())
-
-
-@settings(deadline=None)
-@given(st.integers(min_value=MIN_VALUE_BYTES, max_value=300), st.integers(min_value=0))
-def test_values_have_their_size_and_never_repeat(value_bytes: int, seed: int) -> None:
-    """Every value is unique over streams and seeds, and exactly as long as asked for."""
-    plans = [LoadPlan(value_bytes=value_bytes, seed=(seed + step) % 2**63) for step in (0, 1)]
-    makers = [value_maker(plan, stream) for plan in plans for stream in range(3)]
-    values = [maker() for maker in makers for _ in range(20)]
-    assert len(set(values)) == len(values)
-    assert {len(value.encode()) for value in values} == {value_bytes}
-
-
-@pytest.mark.parametrize(("read_share", "reads"), [(0.0, 0), (1.0, 1_000)])
-def test_reads_at_the_ends_of_the_range(read_share: float, reads: int) -> None:
-    """A share of 0 never reads and a share of 1 always does."""
-    is_read = read_chooser(LoadPlan(read_share=read_share), 0)
-    assert sum(is_read() for _ in range(1_000)) == reads
-
-
-@pytest.mark.parametrize(
-    ("field", "value", "option"),
-    [
-        ("rate_per_s", -1, "--rate"),
-        ("rate_per_s", float("nan"), "--rate"),
-        ("arrivals", "bursty", "--arrivals"),
-        ("warmup_s", -0.1, "--warmup"),
-        ("duration_s", float("inf"), "--duration"),
-        ("keys", 0, "--keys"),
-        ("value_bytes", 3, "--value-bytes"),
-        ("read_share", 1.5, "--read-share"),
-        ("read_from", "anyone", "--read-from"),
-        ("max_in_flight", -1, "--max-in-flight"),
-        ("seed", -1, "--load-seed"),
-        ("total_writes", -1, "--total-writes"),
-        ("write_quorum", -1, "--write-quorum"),
-    ],
-)
-def test_a_plan_with_a_bad_value_is_refused_by_the_options_name(
-    field: str, value: object, option: str
-) -> None:
-    """The message names the option as the user typed it."""
-    with pytest.raises(ValueError, match=f"^{option} must be"):
-        LoadPlan(**{field: value})  # type: ignore[arg-type]
-
-
-def test_in_flight_limit_holds_six_seconds_of_a_process_share() -> None:
-    """A store that answers nothing until the client gives up causes no drops."""
-    plan = LoadPlan(rate_per_s=1000)
-    assert plan.in_flight_limit(Share()) == 6_000
-    assert plan.in_flight_limit(Share(1, 4)) == 1_500
-    assert LoadPlan(rate_per_s=1).in_flight_limit(Share()) == MIN_IN_FLIGHT_LIMIT
-    assert LoadPlan(rate_per_s=1, max_in_flight=3).in_flight_limit(Share()) == 3
-
-
-@pytest.mark.parametrize(("index", "count"), [(-1, 2), (2, 2), (0, 0)])
-def test_share_of_a_process_that_does_not_exist_is_refused(index: int, count: int) -> None:
-    """A wrong index would send some arrivals twice and others never."""
-    with pytest.raises(ValueError, match="does not exist"):
-        Share(index, count)
-
-
-def test_nodes_to_read_from_are_uniform_and_reproducible() -> None:
-    """Every follower is read from about equally often, in an order that the seed decides."""
-    plan = LoadPlan(seed=3)
-    first, again = node_chooser(plan, 3), node_chooser(plan, 3)
-    drawn = [first() for _ in range(3_000)]
-    assert drawn == [again() for _ in range(3_000)]
-    counts = Counter(drawn)
-    assert set(counts) == {0, 1, 2}
-    assert all(abs(count - 1_000) < 150 for count in counts.values())  # 5.8 standard deviations

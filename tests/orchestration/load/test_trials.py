@@ -13,8 +13,8 @@ import httpx
 import psutil
 import pytest
 
+from orchestration.load.plan import LoadPlan
 from orchestration.load.results import TimelineRow, read_trial
-from orchestration.load.schedule import LoadPlan
 from orchestration.loadgen import LoadGenerator, LoadgenError, Trial, run_trial
 
 if TYPE_CHECKING:

@@ -16,8 +16,9 @@ from gevent.event import Event
 from orchestration.load.alarm import LoopAlarm, best_alarm, now_ns
 from orchestration.load.drivers import DriverError
 from orchestration.load.executor import ClosedLoop, OpenLoop, Request, Sender
+from orchestration.load.plan import NS_PER_S, LoadPlan, Share
 from orchestration.load.recorder import Recorder, Sample
-from orchestration.load.schedule import NS_PER_S, LoadPlan, Share, arrival_offsets_ns
+from orchestration.load.schedule import arrival_offsets_ns
 
 if TYPE_CHECKING:
     from collections.abc import Callable
