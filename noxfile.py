@@ -49,6 +49,7 @@ PURE_MODULES = (
     "orchestration/load/schedule.py",
     "orchestration/report/hgrm.py",
     "orchestration/scenario.py",
+    "orchestration/thresholds.py",
 )
 
 nox.needs_version = ">=2025.2.9"

@@ -2,7 +2,8 @@
 
 Top level: ``schema``, ``run``, ``engine``, ``followers``, ``seed``, ``ack``, ``verdict`` (valid;
 violated: a replica differed; unknown: nothing could be quoted), ``status``, ``planned_trials``,
-``trials_done``, ``missing`` (a sentence, or null), ``sentence`` and ``cells``.
+``trials_done``, ``missing`` (a sentence, or null), ``sentence``, ``cells``, and ``thresholds``:
+what the cells say to the run's objectives (`orchestration.thresholds.Outcome`).
 
 A cell is one (scenario, k). All its latencies are in ms and come from writes:
 ``response_ms`` (from the intended start; the headline), ``service_ms`` (from the actual start),
@@ -27,6 +28,7 @@ from orchestration.analysis.stats import Estimate, estimate
 from orchestration.analysis.theory import QuorumWait, why_no_theory
 from orchestration.report import sentence
 from orchestration.report.records import ParityStatus, Stamp
+from orchestration.thresholds import Outcome, evaluate_all
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -115,6 +117,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     missing: str | None
     sentence: str
     cells: list[Cell]
+    thresholds: list[Outcome]
 
 
 def summarise(run: Run) -> Summary:
@@ -134,6 +137,7 @@ def summarise(run: Run) -> Summary:
         missing=_missing(manifest, rows, lost_line=run.lost_line),
         sentence=sentence.headline(cells, followers=manifest.followers, ack=manifest.ack),
         cells=cells,
+        thresholds=evaluate_all(manifest.scenario.get("thresholds") or [], cells),
     )
 
 

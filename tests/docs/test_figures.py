@@ -6,8 +6,8 @@ import msgspec
 import pytest
 
 from kv_app import channel, messages, outbox, session, snapshot
-from orchestration import audit, parity
-from orchestration.load import schedule
+from orchestration import audit, parity, thresholds
+from orchestration.load import plan
 from orchestration.load.results import TimelineRow
 from orchestration.report import records, summary
 from tests.docs.pages import ROOT, table_after
@@ -27,6 +27,8 @@ def names_below(page: str, heading: str) -> list[str]:
         ("Top level of summary.json", summary.Summary),
         ("A cell", summary.Cell),
         ("A block of figures", summary.Difference),
+        ("A threshold", thresholds.Outcome),
+        ("A check of a threshold", thresholds.Check),
     ],
 )
 def test_summary_fields_are_those_of_the_schema(
@@ -74,7 +76,7 @@ def test_messages_are_those_of_the_protocol() -> None:
                 f"{audit.ACCOUNTED_SHARE:.0%} of the arrivals",
                 f"{audit.BUSY_CPU_SHARE:.0%} of a core",
                 f"{parity.SETTLE_TIMEOUT_S:g} s",
-                f"{schedule.CLIENT_TIMEOUT_S:g} s",
+                f"{plan.CLIENT_TIMEOUT_S:g} s",
             ],
         ),
         (
