@@ -9,13 +9,22 @@ possible, 64 usage, 130 Ctrl-C, 143 SIGTERM.
 import os
 import secrets
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
 from orchestration import limits
+from orchestration.cli_options import (
+    DELAY,
+    FOLLOWERS,
+    URL,
+    Parsed,
+    attach_option,
+    engine_option,
+    json_option,
+)
 from orchestration.errors import QuorumeterError, UsageError
 from orchestration.interrupt import Interrupted
 from orchestration.request import SweepRequest, with_environment
@@ -28,38 +37,6 @@ Try first:
   quorumeter up              start a cluster and keep it; quorumeter down ends it
   quorumeter sweep --help    what can be chosen
 """
-
-
-class Parsed(click.ParamType[Any]):
-    """An option's value, read by one of `limits`' parsers, which name the option in errors."""
-
-    def __init__(self, metavar: str, parse: Callable[[str, str], Any]) -> None:
-        self.name = metavar
-        self._parse = parse
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The parsed value."""
-        del ctx
-        option = param.opts[0] if param is not None else self.name
-        return self._parse(value, option) if isinstance(value, str) else value
-
-
-def _url(text: str, name: str) -> str:
-    if not text.startswith(("http://", "https://")):
-        raise limits.bad(name, text, "the leader's URL, such as http://127.0.0.1:8000")
-    return text.rstrip("/")
-
-
-DELAY = Parsed("MS:MS", limits.parse_delay_ms)
-URL = Parsed("URL", _url)
-FOLLOWERS = Parsed("N", limits.FOLLOWERS.parse)
-attach_option = click.option("--attach", "attach_url", type=URL, help="Leader of a cluster.")
-json_option = click.option("--json", "is_json", is_flag=True, help="Print JSON.")
-engine_option = click.option(
-    "--engine",
-    type=click.Choice(["local", "compose"]),
-    help="Where the nodes run: processes (default), or Docker Compose.",
-)
 
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})

@@ -1,0 +1,40 @@
+"""What the command line's commands share: options, and values read by their parsers."""
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from orchestration import limits
+
+
+class Parsed(click.ParamType[Any]):
+    """An option's value, read by one of `limits`' parsers, which name the option in errors."""
+
+    def __init__(self, metavar: str, parse: Callable[[str, str], Any]) -> None:
+        self.name = metavar
+        self._parse = parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The parsed value."""
+        del ctx
+        option = param.opts[0] if param is not None else self.name
+        return self._parse(value, option) if isinstance(value, str) else value
+
+
+def _url(text: str, name: str) -> str:
+    if not text.startswith(("http://", "https://")):
+        raise limits.bad(name, text, "the leader's URL, such as http://127.0.0.1:8000")
+    return text.rstrip("/")
+
+
+DELAY = Parsed("MS:MS", limits.parse_delay_ms)
+URL = Parsed("URL", _url)
+FOLLOWERS = Parsed("N", limits.FOLLOWERS.parse)
+attach_option = click.option("--attach", "attach_url", type=URL, help="Leader of a cluster.")
+json_option = click.option("--json", "is_json", is_flag=True, help="Print JSON.")
+engine_option = click.option(
+    "--engine",
+    type=click.Choice(["local", "compose"]),
+    help="Where the nodes run: processes (default), or Docker Compose.",
+)
