@@ -118,6 +118,7 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     scenario: str
+    ack: str
     rate: float | None
     users: int | None
     k: int
@@ -146,14 +147,14 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     checks: list[Check]
 
 
-def parse_all(texts: Sequence[str], name: str) -> tuple[Threshold, ...]:
-    """The thresholds in these texts, each once, in their order; see `parse`."""
+def parse_thresholds(texts: Sequence[str], name: str) -> tuple[Threshold, ...]:
+    """The thresholds in these texts, each once, in their order; see `parse_threshold`."""
     if len(texts) > MAX_THRESHOLDS:
         raise UsageError(f"{name} gives {len(texts)} thresholds; at most {MAX_THRESHOLDS} do.")
-    return tuple(dict.fromkeys(parse(text, name) for text in texts))
+    return tuple(dict.fromkeys(parse_threshold(text, name) for text in texts))
 
 
-def parse(text: str, name: str) -> Threshold:
+def parse_threshold(text: str, name: str) -> Threshold:
     """The threshold that ``text`` says.
 
     Args:
@@ -178,7 +179,10 @@ def parse(text: str, name: str) -> Threshold:
 
 def evaluate_all(texts: Sequence[str], cells: Sequence[Cell]) -> list[Outcome]:
     """What these cells say to each of a run's thresholds."""
-    return [evaluate(threshold, cells) for threshold in parse_all(texts, "A threshold of the run")]
+    return [
+        evaluate(threshold, cells)
+        for threshold in parse_thresholds(texts, "A threshold of the run")
+    ]
 
 
 def evaluate(threshold: Threshold, cells: Sequence[Cell]) -> Outcome:
@@ -237,6 +241,7 @@ def _check(threshold: Threshold, cell: Cell) -> Check:
         status = "passed" if threshold.is_met_by(measured) else "breached"
     return Check(
         scenario=cell.scenario,
+        ack=cell.ack,
         rate=cell.rate,
         users=cell.users,
         k=cell.k,

@@ -9,7 +9,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from orchestration.report import tables
+from orchestration.report import tables, threshold_table
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,13 +18,14 @@ if TYPE_CHECKING:
     from orchestration.report.tables import Column
 
 VERDICT_STYLES = {"valid": "green", "violated": "bold red", "unknown": "yellow"}
-STATE_STYLES = {"ok": "green", "match": "green"}
+STATE_STYLES = {"ok": "green", "match": "green", "passed": "green", "unknown": "yellow"}
+STATE_HEADINGS = {"parity", "stamp", "status"}
 BAD_STYLE = "bold red"
 INTERVALS = (tables.RESPONSE, ("mean", "p50"), ("mean",))
 
 
 def print_report(console: Console, summary: Summary) -> None:
-    """Print the table, what is missing, and last the sentence, as wide as the console allows."""
+    """Print the tables, what is missing, and last the sentence, as wide as the console allows."""
     if summary.cells:
         columns = fitting_columns(console, summary)
         console.print(_table(columns))
@@ -33,10 +34,14 @@ def print_report(console: Console, summary: Summary) -> None:
             console.print(Text(line, style="yellow"))
     if summary.missing:
         console.print(Text(summary.missing, style="yellow"))
+    if summary.thresholds:
+        console.print(_table(threshold_table.columns(summary.thresholds), folds=True))
     console.print()
     console.print(Text(summary.sentence, style="bold"))
     style = VERDICT_STYLES[summary.verdict]
     console.print(Text.assemble("Verdict: ", (summary.verdict, style)))
+    if summary.thresholds:
+        console.print(f"Thresholds: {threshold_table.tally(summary.thresholds)}")
 
 
 def fitting_columns(console: Console, summary: Summary) -> list[Column]:
@@ -64,11 +69,14 @@ def _width(console: Console, columns: list[Column]) -> int:
     return Measurement.get(console, unbounded, _table(columns)).maximum
 
 
-def _table(columns: list[Column]) -> Table:
+def _table(columns: list[Column], *, folds: bool = False) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
     for column in columns:
         table.add_column(
-            column.heading, justify="right" if column.is_number else "left", no_wrap=True
+            column.heading,
+            justify="right" if column.is_number else "left",
+            no_wrap=not folds,
+            overflow="fold",
         )
     for texts in zip(*(column.texts for column in columns), strict=True):
         table.add_row(*(_styled(text, c) for text, c in zip(texts, columns, strict=True)))
@@ -76,6 +84,6 @@ def _table(columns: list[Column]) -> Table:
 
 
 def _styled(text: str, column: Column) -> Text:
-    if column.heading in {"parity", "stamp"}:
+    if column.heading in STATE_HEADINGS:
         return Text(text, style=STATE_STYLES.get(text, BAD_STYLE))
     return Text(text, style="bold" if column.heading == "k" else "")

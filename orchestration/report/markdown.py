@@ -1,10 +1,14 @@
-"""``report.md``: the facts of a run in a page of Markdown, for an issue or a pull request."""
+"""The facts of a run in a page of Markdown: ``report.md`` with charts, ``summary.md`` without.
+
+What is pasted elsewhere, or appended to a job's summary in CI, has no files beside it: a chart
+would be a broken picture there.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from orchestration.report import conditions, tables
+from orchestration.report import conditions, tables, threshold_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,18 +23,28 @@ def render(run: Run, summary: Summary, charts: Sequence[str]) -> str:
     Args:
         run: What was read.
         summary: What was found.
-        charts: Names of the charts beside the file, without their ending.
+        charts: Names of the charts beside the file, without their ending; none for a text that
+            stands by itself.
     """
-    parts = [f"# {summary.sentence}", f"Run `{summary.run}`, verdict **{summary.verdict}**."]
+    parts = [f"# {_escaped(summary.sentence)}", _verdict(summary)]
     if summary.missing:
         parts.append(summary.missing)
+    if summary.thresholds:
+        parts.append(_table(threshold_table.columns(summary.thresholds)))
     parts += [f"![{name.replace('_', ' ')}]({name}.png)" for name in charts]
     if summary.cells:
         columns = tables.columns(summary.cells)
         parts += [_table(columns), tables.caption(summary.cells, columns)]
-        parts += [f"- {_escaped(line)}" for line in tables.notes(summary.cells)]
+        parts.append("\n".join(f"- {_escaped(line)}" for line in tables.notes(summary.cells)))
     parts.append("\n".join(f"> {line}  " for line in conditions.footnote(run).splitlines()))
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def _verdict(summary: Summary) -> str:
+    """Return the line that a reader in a hurry reads."""
+    tally = threshold_table.tally(summary.thresholds)
+    thresholds = f"; thresholds: **{tally}**" if tally else ""
+    return f"Verdict **{summary.verdict}**{thresholds}. Run `{summary.run}`."
 
 
 def _table(columns: Sequence[tables.Column]) -> str:
@@ -43,4 +57,4 @@ def _table(columns: Sequence[tables.Column]) -> str:
 
 
 def _escaped(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+    return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")

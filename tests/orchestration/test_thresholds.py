@@ -13,7 +13,7 @@ from orchestration import thresholds
 from orchestration.errors import UsageError
 from orchestration.report.records import Figures, Manifest, Parity, Run, TrialRow
 from orchestration.report.summary import Cell, summarise
-from orchestration.thresholds import Outcome, Threshold, parse
+from orchestration.thresholds import Outcome, Threshold, parse_threshold
 
 NAME = "--threshold"
 
@@ -41,7 +41,7 @@ def cells(*rows: TrialRow) -> list[Cell]:
 
 def outcome(text: str, *rows: TrialRow) -> Outcome:
     """What a run of these trials says to the threshold in this text."""
-    return thresholds.evaluate(parse(text, NAME), cells(*rows))
+    return thresholds.evaluate(parse_threshold(text, NAME), cells(*rows))
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def outcome(text: str, *rows: TrialRow) -> Outcome:
 )
 def test_objectives_are_understood(text: str, expected: Threshold) -> None:
     """Quantity, comparison, number, unit and cells, with spaces wherever one likes them."""
-    assert parse(text, NAME) == expected
+    assert parse_threshold(text, NAME) == expected
 
 
 kinds = st.one_of(
@@ -81,7 +81,7 @@ objectives = st.builds(
 @given(objectives)
 def test_an_objectives_own_text_says_the_same(objective: Threshold) -> None:
     """What a report shows can be pasted into a scenario."""
-    assert parse(objective.text, NAME) == objective
+    assert parse_threshold(objective.text, NAME) == objective
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_a_text_that_is_no_objective_is_refused_at_its_place(
 ) -> None:
     """The sentence shows the text, where it went wrong, what belongs there, and an example."""
     with pytest.raises(UsageError) as refused:
-        parse(text, NAME)
+        parse_threshold(text, NAME)
     assert f"{NAME} was given {text!r}, where {place} should be {expected}" in str(refused.value)
     assert "write it like 'p99 < 50ms at k=3'." in str(refused.value)
 
@@ -129,22 +129,25 @@ def test_a_text_that_is_no_objective_is_refused_at_its_place(
 def test_an_objective_beyond_all_measure_is_refused(text: str, reason: str) -> None:
     """A limit that nothing could reach is a slip of the pen."""
     with pytest.raises(UsageError, match=reason):
-        parse(text, NAME)
+        parse_threshold(text, NAME)
 
 
 @given(st.text(max_size=250))
 def test_any_text_is_an_objective_or_a_usage_error(text: str) -> None:
     """Nothing that a user writes ends in another error."""
     with suppress(UsageError):
-        assert parse(text, NAME).text
+        assert parse_threshold(text, NAME).text
 
 
 def test_equal_objectives_count_once_and_too_many_are_refused() -> None:
     """Their order stays, and a list has an end."""
     texts = ["p99 < 5ms", "errors < 1%", "p99<5 ms"]
-    assert [each.text for each in thresholds.parse_all(texts, NAME)] == ["p99 < 5ms", "errors < 1%"]
+    assert [each.text for each in thresholds.parse_thresholds(texts, NAME)] == [
+        "p99 < 5ms",
+        "errors < 1%",
+    ]
     with pytest.raises(UsageError, match="101 thresholds; at most 100"):
-        thresholds.parse_all(["p99 < 5ms"] * 101, NAME)
+        thresholds.parse_thresholds(["p99 < 5ms"] * 101, NAME)
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,10 @@ def test_report_writes_all_files_and_nothing_temporary(run_dir: Path) -> None:
     charts = {
         f"{n}.{e}" for n in ("quorum_vs_latency", "percentile_spectrum") for e in ("png", "svg")
     }
-    pages = {"manifest.json", "cells.jsonl", "summary.json", "report.html", "report.md"}
+    pages = {
+        *("manifest.json", "cells.jsonl", "summary.json", "junit.xml"),
+        *("report.html", "report.md", "summary.md"),
+    }
     spectra = {f"response_k{k}.hgrm" for k in range(6)}
     assert {path.name for path in run_dir.iterdir()} == charts | pages | spectra
     assert {path.name for path in root.iterdir()} == {
