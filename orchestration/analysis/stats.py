@@ -45,7 +45,8 @@ class Estimate:
 def estimate(per_trial: Sequence[float]) -> Estimate:
     """Return the mean over trials with its 95% interval.
 
-    Student's t below 20 trials, a bias-corrected bootstrap of the mean from there on.
+    Student's t below 20 trials, a bias-corrected bootstrap of the mean from there on, widened as
+    few values demand.
 
     Args:
         per_trial: One value a trial, at least one, all finite.
@@ -75,13 +76,20 @@ def _student_half_width(values: np.ndarray) -> float:
 
 
 def _bootstrap_interval(values: np.ndarray) -> tuple[float, float]:
+    from scipy.special import ndtr, stdtrit  # noqa: PLC0415 -- 0.4 s that only analysis should pay
     from scipy.stats import bootstrap  # noqa: PLC0415 -- 0.9 s that only analysis should pay
 
+    # A bootstrap of n values is too narrow by √((n-1)/n), and by what the normal's quantile falls
+    # short of Student's; at 20 trials it covers 92%. Hesterberg (What Teachers Should Know about
+    # the Bootstrap, The American Statistician 69, 2015) has it asked for more confidence: 94%.
+    n = values.size
+    quantile = float(stdtrit(n - 1, (1 + CONFIDENCE) / 2))
+    confidence = 1 - 2 * float(ndtr(-math.sqrt(n / (n - 1)) * quantile))
     # Seeded: the same trials give the same interval each time a report is drawn.
     result = bootstrap(
         (values,),
         np.mean,
-        confidence_level=CONFIDENCE,
+        confidence_level=confidence,
         n_resamples=RESAMPLES,
         rng=np.random.default_rng(BOOTSTRAP_SEED),
     )

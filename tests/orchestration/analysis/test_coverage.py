@@ -65,6 +65,14 @@ def test_interval_over_trials_covers_the_mean(draw: Draw, trials: int) -> None:
     assert share_that_hold(intervals, truth) >= 0.93
 
 
+def test_bootstrap_interval_covers_the_mean() -> None:
+    """At least 93% of 500 simulated sweeps of 20 trials, the fewest that are resampled."""
+    rng = np.random.default_rng(9)
+    truth = float(few_p99s(rng, (2_000_000,)).mean())
+    intervals = [interval_of(sweep) for sweep in few_p99s(rng, (500, 20))]
+    assert share_that_hold(intervals, truth) >= 0.93
+
+
 @pytest.mark.parametrize("trials", [3, 5, 10])
 def test_interval_of_strongly_skewed_trials_holds_on_logarithms(trials: int) -> None:
     """P99s of 100 requests of skewness 1.6: on the values at least 91%, on logarithms 93%.
