@@ -17,6 +17,9 @@ LATE_SHARE_OF_RESPONSE = 0.2
 # Fewer requests accounted for than this share of those planned: the schedule was not kept.
 ACCOUNTED_SHARE = 0.95
 BUSY_CPU_SHARE = 0.95
+# Percentiles of the successes say little about a store that fails more than one request in so many:
+# with 1% of errors, one request in a hundred would lie beyond the p99 that is quoted.
+ERROR_SHARE = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,7 @@ class Evidence:
         send_delay_p99_ms: the generator's lateness; None without samples.
         response_p50_ms: None without samples.
         generator_cpu_share: of one core, used by the busiest load process.
+        generator_lag_ms: how late its event loop was, 99th percentile.
         has_ended_early: whether the load ended before its plan was done.
         parity: outcome of the comparison after the trial.
     """
@@ -42,6 +46,7 @@ class Evidence:
     send_delay_p99_ms: float | None
     response_p50_ms: float | None
     generator_cpu_share: float
+    generator_lag_ms: float
     has_ended_early: bool
     parity: Status
 
@@ -58,6 +63,10 @@ def _find_invalid(evidence: Evidence) -> tuple[Stamp, str] | None:
         return "invalid", "the load ended before its plan was done"
     if evidence.samples == 0:
         return "invalid", "no request succeeded"
+    failed = evidence.completed - evidence.samples
+    if failed > ERROR_SHARE * evidence.completed:
+        share = f"{failed} of {evidence.completed} requests failed, more than {ERROR_SHARE:.0%}"
+        return "invalid", f"{share}: the latencies of the others would flatter"
     if evidence.parity == "mismatch":
         return "invalid", "replicas differ from the leader"
     if evidence.parity == "error":
@@ -73,6 +82,9 @@ def _find_generator(evidence: Evidence) -> tuple[Stamp, str] | None:
             "generator-bound",
             f"requests left up to {late_ms:.1f} ms late (p99; allowed {allowed_ms:.1f} ms)",
         )
+    if evidence.generator_lag_ms > allowed_ms:
+        late = f"the generator's event loop was {evidence.generator_lag_ms:.1f} ms late"
+        return "generator-bound", f"{late} (p99; allowed {allowed_ms:.1f} ms)"
     if evidence.generator_cpu_share > BUSY_CPU_SHARE:
         return "generator-bound", f"the generator used {evidence.generator_cpu_share:.0%} of a core"
     return None

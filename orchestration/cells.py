@@ -11,6 +11,9 @@ from orchestration.load.results import OperationResult, TrialResult, new_histogr
 from orchestration.parity import Parity
 from orchestration.scenario import Cell, Scenario
 
+# What a quorum costs is the latency of writes; of a workload without them, that of what it has.
+HEADLINES = ("write", "read_modify_write", "read")
+
 
 def cell_row(
     scenario: Scenario,
@@ -18,28 +21,34 @@ def cell_row(
     result: TrialResult,
     parity: Parity,
     *,
+    ack: str,
     delay_ms: tuple[float, float],
     delay_model: str,
     started_at: str,
 ) -> dict[str, Any]:
     """Everything that a report needs of one trial, as JSON values.
 
-    The blocks ``response_ms``, ``service_ms`` and ``send_delay_ms`` are of the writes; counts and
-    rates are of all operations.
+    The blocks ``response_ms``, ``service_ms`` and ``send_delay_ms`` are of one operation, the
+    headline; counts and rates are of all.
     """
     samples = sum(operation.ok for operation in result.operations.values())
-    writes = result.operations.get("write")
+    headline = next((name for name in HEADLINES if name in result.operations), HEADLINES[0])
+    shown = result.operations.get(headline)
     blocks = {
-        f"{name}_ms": describe_ms(writes.histograms[name]) if writes else dict.fromkeys(FIGURES)
+        f"{name}_ms": describe_ms(shown.histograms[name]) if shown else dict.fromkeys(FIGURES)
         for name in ("response", "service", "send_delay")
     }
     stamp, reason = audit(_evidence(result, parity, samples, blocks["response_ms"]["p50"]))
     return {
-        "scenario": scenario.workload,
+        "scenario": scenario.name,
+        "workload": scenario.workload,
+        "ack": ack,
+        "kind": cell.ack,
+        "operation": headline,
         "engine": scenario.engine,
         "block": cell.block,
         "k": cell.k,
-        "rate": scenario.rate_per_s,
+        "rate": cell.rate_per_s or scenario.rate_per_s,
         "users": scenario.users,
         "seed": cell.seed,
         "warmup_s": scenario.warmup_s,
@@ -57,6 +66,7 @@ def cell_row(
         "offered_rate": result.offered_rate_per_s,
         "achieved_rate": result.ok_rate_per_s,
         "generator_cpu_share": result.generator_cpu_share,
+        "generator_lag_ms": result.generator_lag_ms,
         **blocks,
         "operations": {name: part.to_json() for name, part in result.operations.items()},
         "parity": parity.as_dict(),
@@ -98,6 +108,7 @@ def _evidence(
         send_delay_p99_ms=describe_ms(lateness)["p99"],
         response_p50_ms=response_p50_ms,
         generator_cpu_share=result.generator_cpu_share,
+        generator_lag_ms=result.generator_lag_ms,
         has_ended_early=result.ended_early,
         parity=parity.status,
     )

@@ -28,6 +28,7 @@ from orchestration.cli_options import (
 from orchestration.errors import QuorumeterError, UsageError
 from orchestration.interrupt import Interrupted
 from orchestration.request import SweepRequest, with_environment
+from orchestration.scenario import WORKLOADS
 
 INTRODUCTION = """\
 Quorumeter measures what a write quorum costs and what it buys, on its own replicated store.
@@ -149,11 +150,22 @@ def web(
 
 @cli.command()
 @click.option(
+    "--scenario",
+    "scenario_name",
+    metavar="FILE",
+    help="A TOML file, or a name: wan, disks, sessions. Other options win over what it says.",
+)
+@click.option(
+    "--resume",
+    "resume_dir",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Measure what is missing of a run that was stopped; nothing else may be chosen.",
+)
+@click.option(
     "--workload",
-    type=click.Choice(["writes", "mixed", "seed"]),
-    default="writes",
-    show_default=True,
-    help="What drives the store; seed is the original: 100 writes, 10 at a time, 10 keys.",
+    type=click.Choice(WORKLOADS),
+    help="What drives the store (writes); seed: 100 writes, 10 at a time, 10 keys.",
 )
 @click.option("--k", "quorums", metavar="LIST", help="Write quorums: 0-5, 1,3 or 0-2,5 (0-n).")
 @click.option("--trials", type=Parsed("N", limits.TRIALS.parse), help="Trials per k (3).")
@@ -172,11 +184,44 @@ def web(
 @click.option(
     "--users", type=Parsed("N", limits.USERS.parse), help="Closed loop: clients, back to back."
 )
+@click.option("--arrivals", type=click.Choice(["constant", "poisson"]), help="Of an open loop.")
+@click.option("--keys", type=Parsed("N", limits.KEYS.parse), help="Number of keys (1000).")
+@click.option(
+    "--key-choice",
+    type=click.Choice(["uniform", "zipfian", "latest", "hotset"]),
+    help="Which keys are asked for (the workload's own).",
+)
+@click.option(
+    "--value-bytes",
+    type=Parsed("BYTES", limits.parse_value_bytes),
+    help="Size of a value, or a range such as 64:1024 (64; of ycsb 1000).",
+)
+@click.option(
+    "--read-share",
+    type=Parsed("SHARE", limits.READ_SHARE.parse),
+    help="Of the mixed workload (0.5).",
+)
+@click.option(
+    "--read-from", type=click.Choice(["leader", "followers"]), help="Who serves reads (leader)."
+)
 @click.option("--followers", type=FOLLOWERS, help="Number of followers (5).")
 @click.option("--delay", "delay_ms", type=DELAY, help="Link delays in ms (0:100).")
 @engine_option
 @click.option(
-    "--durable", is_flag=True, help="Nodes acknowledge from their disks (fsync), not from memory."
+    "--durable",
+    is_flag=True,
+    help="Measure twice, side by side: acknowledged from memory, and from disk (fsync).",
+)
+@click.option("--processes", type=Parsed("N", limits.PROCESSES.parse), help="Load processes (1).")
+@click.option(
+    "--pin", "is_pinned", is_flag=True, help="Give nodes and generator cores of their own."
+)
+@click.option(
+    "--threshold",
+    "thresholds",
+    multiple=True,
+    metavar="TEXT",
+    help="Exit with 99 if it is breached, such as 'p99 < 50ms at k=3'; may be repeated.",
 )
 @click.option(
     "--attach",
@@ -195,21 +240,44 @@ def web(
 @click.option("--quiet", "is_quiet", is_flag=True, help="No progress on stderr.")
 @json_option
 def sweep(
-    *, is_strict: bool, is_dry_run: bool, is_quiet: bool, is_json: bool, **options: Any
+    scenario_name: str | None,
+    resume_dir: Path | None,
+    *,
+    is_strict: bool,
+    is_dry_run: bool,
+    is_quiet: bool,
+    is_json: bool,
+    **options: Any,
 ) -> int:
     """Measure a workload at every write quorum, and report.
 
     Values in parentheses are the defaults.
     """
-    request = with_environment(SweepRequest(**options), os.environ)
     from orchestration import commands
     from orchestration.conduct import Manners
 
     manners = Manners(is_quiet=is_quiet, is_json=is_json, is_strict=is_strict)
+    if resume_dir is not None:
+        if is_dry_run or scenario_name or any(options.values()):
+            raise UsageError("--resume takes all from the run itself: choose nothing else with it.")
+        return commands.resume(resume_dir, manners)
+    request = _request(scenario_name, options)
     fresh_seed = secrets.randbelow(limits.SEED.high + 1)
     if is_dry_run:
         return commands.dry_run(request, fresh_seed=fresh_seed, is_json=is_json)
     return commands.sweep(request, manners, fresh_seed=fresh_seed)
+
+
+def _request(scenario_name: str | None, options: dict[str, Any]) -> SweepRequest:
+    """What options, a scenario file and the environment ask for, the first before the last."""
+    options["acks"] = ("memory", "fsync") if options.pop("durable") else None
+    options["is_pinned"] = options["is_pinned"] or None
+    request = SweepRequest(**options)
+    if scenario_name is not None:
+        from orchestration.scenario_file import read_scenario
+
+        request = request.over(read_scenario(scenario_name))
+    return with_environment(request, os.environ)
 
 
 def run(arguments: Sequence[str]) -> int:

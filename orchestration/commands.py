@@ -19,6 +19,7 @@ from orchestration.report.records import UnreadableRunError
 from orchestration.report.summary import to_json
 from orchestration.report.write import write_report
 from orchestration.request import DEFAULT_DELAY_MS, DEFAULT_FOLLOWERS, SweepRequest
+from orchestration.resume import open_run, request_of
 from orchestration.scenario import Scenario, expected_duration_s, plan
 from orchestration.terminal import make_console
 
@@ -125,7 +126,9 @@ def dry_run(request: SweepRequest, *, fresh_seed: int, is_json: bool) -> int:
         _print_json(
             {
                 "scenario": scenario.as_dict(),
-                "cells": [{"block": cell.block, "k": cell.k} for cell in plan(scenario)],
+                "cells": [
+                    {"block": cell.block, "k": cell.k, "ack": cell.ack} for cell in plan(scenario)
+                ],
                 "expected_duration_s": round(expected_duration_s(scenario), 1),
             }
         )
@@ -139,6 +142,14 @@ def sweep(request: SweepRequest, manners: conduct.Manners, *, fresh_seed: int) -
     with SignalGuard(watch_parent=True) as guard, Control.from_environment() as control:
         scenario = conduct.resolve(request, control, fresh_seed=fresh_seed)
         return conduct.conduct(request, scenario, control, guard, manners)
+
+
+def resume(run_dir: Path, manners: conduct.Manners) -> int:
+    """Measure what is missing of a run; the exit code is its verdict's, unless it was stopped."""
+    run, scenario, manifest, done = open_run(run_dir)
+    job = conduct.Job(request_of(manifest), scenario, run, manifest, done)
+    with SignalGuard(watch_parent=True) as guard, Control.from_environment() as control:
+        return conduct.carry_out(job, control, guard, manners)
 
 
 def _print_plan(scenario: Scenario) -> None:

@@ -1,24 +1,26 @@
 """Conducts a sweep as a command: cluster, load, report, verdict."""
 
-import csv
 import shutil
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+from orchestration import thresholds
 from orchestration.clusters import processes
 from orchestration.clusters.attached import AttachedCluster
-from orchestration.clusters.base import Cluster
 from orchestration.clusters.compose import FOLLOWERS as COMPOSE_FOLLOWERS
 from orchestration.clusters.compose import ComposeCluster
+from orchestration.clusters.group import ClusterGroup
 from orchestration.clusters.local import LocalCluster, LocalSettings
 from orchestration.control import Control
+from orchestration.cores import Cores, divide_cores
 from orchestration.errors import UsageError
 from orchestration.interrupt import SignalGuard
-from orchestration.load.results import TimelineRow, TimelineTail, TrialResult
-from orchestration.load.plan import LoadPlan
+from orchestration.load.plan import MIXES, LoadPlan
+from orchestration.load.results import TimelineRow, TrialResult
 from orchestration.loadgen import Trial, run_trial
 from orchestration.manifest import RunFolder, create_run_folder, start_manifest
 from orchestration.progress import make_progress
@@ -26,12 +28,13 @@ from orchestration.report.console import print_report
 from orchestration.report.summary import Summary, to_json
 from orchestration.report.write import write_report
 from orchestration.request import DEFAULT_FOLLOWERS, DEFAULT_OUT, SweepRequest, to_scenario
-from orchestration.scenario import Cell, Scenario, plan
+from orchestration.scenario import Cell, Scenario, Workload, plan
 from orchestration.sweep import Ending, Sweep, TrialRunner
 from orchestration.terminal import make_console
+from orchestration.timeline import gather_timelines
 
-LOCUSTFILES: Mapping[str, str] = {"writes": "writes", "mixed": "mixed", "seed": "seed_workload"}
 EXIT_CODES: Mapping[str, int] = {"valid": 0, "violated": 1, "unknown": 2}
+EXIT_BREACHED = thresholds.EXIT_CODES["breached"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +67,8 @@ def conduct(
     manners: Manners,
 ) -> int:
     """Run the sweep, write its report whatever came of it, and return the exit code."""
-    stderr = make_console(stderr=True)
     now = datetime.now(UTC)
-    run = create_run_folder((request.out or DEFAULT_OUT).resolve(), scenario.workload, now)
-    cluster = make_cluster(request, scenario, control, run, guard)
-    progress = make_progress(
-        stderr, lambda: control.positions(cluster.leader_url), is_quiet=manners.is_quiet
-    )
+    run = create_run_folder((request.out or DEFAULT_OUT).resolve(), scenario.name, now)
     manifest = start_manifest(
         run,
         scenario,
@@ -78,14 +76,52 @@ def conduct(
         planned_trials=len(plan(scenario)),
         now=now,
     )
+    if request.attach_url is not None:
+        manifest["attach"] = {
+            "leader_url": request.attach_url,
+            "reached_urls": list(request.reached_urls),
+            "delay_ms": request.delay_ms,
+        }
+    return carry_out(Job(request, scenario, run, manifest), control, guard, manners)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A sweep to carry out, or to finish.
+
+    Attributes:
+        request: where the cluster is, if it is attached.
+        scenario: what to measure.
+        run: where to write.
+        manifest: what is known of the run so far.
+        done: cells that were measured before.
+    """
+
+    request: SweepRequest
+    scenario: Scenario
+    run: RunFolder
+    manifest: dict[str, Any]
+    done: tuple[Cell, ...] = ()
+
+
+def carry_out(job: Job, control: Control, guard: SignalGuard, manners: Manners) -> int:
+    """Run what is left of a sweep, write its report, and return the exit code."""
+    stderr = make_console(stderr=True)
+    scenario, run = job.scenario, job.run
+    cores = divide_cores(scenario.processes) if scenario.is_pinned else Cores()
+    clusters = make_clusters(job.request, scenario, control, run, guard, cores)
+    progress = make_progress(
+        stderr, lambda: control.positions(clusters.leader_url), is_quiet=manners.is_quiet
+    )
     sweep = Sweep(
         scenario,
-        cluster,
+        clusters,
         run,
-        manifest,
-        run_trial=make_runner(scenario),
+        job.manifest,
+        run_trial=make_runner(scenario, cores),
         control=control,
         progress=progress,
+        done=job.done,
         held=guard.held,
     )
     with processes.no_child_left():
@@ -97,67 +133,100 @@ def conduct(
         return finish(run, ending, manners, progress.say)
 
 
-def make_cluster(
+def make_clusters(
     request: SweepRequest,
     scenario: Scenario,
     control: Control,
     run: RunFolder,
     guard: SignalGuard,
-) -> Cluster:
-    """The cluster that the scenario's engine names, not started yet."""
+    cores: Cores,
+) -> ClusterGroup:
+    """The clusters that the scenario's engine names, not started yet; one for each ack."""
     if request.attach_url is not None:
-        return AttachedCluster(
+        attached = AttachedCluster(
             request.attach_url,
             control,
             delay_ms=request.delay_ms,
             reached_urls=request.reached_urls,
         )
+        return ClusterGroup({"": attached})
     if scenario.engine == "compose":
         project = f"quorumeter-sweep-{scenario.seed:08x}"
-        return ComposeCluster(project, control, delay_ms=scenario.delay_ms, log_dir=run.node_logs)
-    settings = LocalSettings(
+        composed = ComposeCluster(
+            project, control, delay_ms=scenario.delay_ms, log_dir=run.node_logs
+        )
+        return ClusterGroup({"": composed})
+    return ClusterGroup(
+        {
+            ack: LocalCluster(
+                local_settings(scenario, ack, run, cores),
+                run.node_logs if len(scenario.acks) == 1 else run.node_logs / ack,
+                control,
+                held=guard.held,
+            )
+            for ack in scenario.acks
+        }
+    )
+
+
+def local_settings(scenario: Scenario, ack: str, run: RunFolder, cores: Cores) -> LocalSettings:
+    """How the nodes are set that acknowledge so."""
+    return LocalSettings(
         followers=scenario.followers,
         delay_ms=scenario.delay_ms or (0.0, 0.0),
         delay_seed=scenario.seed,
-        data_dir=run.node_data if scenario.durable else None,
+        data_dir=run.node_data if ack == "fsync" else None,
+        cores=cores.store,
     )
-    return LocalCluster(settings, run.node_logs, control, held=guard.held)
 
 
-def make_runner(scenario: Scenario) -> TrialRunner:
+def make_runner(scenario: Scenario, cores: Cores) -> TrialRunner:
     """The load generator, set for the scenario."""
 
     def run(
         cell: Cell, leader_url: str, folder: Path, on_row: Callable[[TimelineRow], None]
     ) -> TrialResult:
         trial = Trial(
-            scenario=LOCUSTFILES[scenario.workload],
+            scenario=locustfile_of(scenario.workload),
             url=leader_url,
             folder=folder,
             plan=load_plan(scenario, cell),
             users=scenario.users or 1,
+            processes=scenario.processes,
+            cores=cores.generator,
         )
         return run_trial(trial, on_progress=on_row)
 
     return run
 
 
+def locustfile_of(workload: Workload) -> str:
+    """The name of the locustfile that drives a workload."""
+    return {"seed": "seed_workload"}.get(workload, workload.partition("-")[0])
+
+
 def load_plan(scenario: Scenario, cell: Cell) -> LoadPlan:
     """The load of one cell."""
     plain = LoadPlan()
     return LoadPlan(
-        rate_per_s=scenario.rate_per_s or 0.0,
+        rate_per_s=cell.rate_per_s or scenario.rate_per_s or 0.0,
+        arrivals=scenario.arrivals,
         warmup_s=scenario.warmup_s,
         duration_s=scenario.duration_s or 0.0,
         total_writes=scenario.total_writes or 0,
         keys=scenario.keys or plain.keys,
+        key_choice=scenario.key_choice,
+        value_bytes=scenario.value_bytes or plain.value_bytes,
+        mix=scenario.workload if scenario.workload in MIXES else plain.mix,
+        read_share=scenario.read_share,
+        read_from=scenario.read_from,
         seed=cell.seed,
     )
 
 
 def finish(run: RunFolder, ending: Ending, manners: Manners, say: Callable[[str], None]) -> int:
     """Write the report of what there is, print it, and return the exit code."""
-    merge_timelines(run)
+    gather_timelines(run.path)
     summary = write_report(run.path, run.root)
     if manners.is_json:
         make_console().out(to_json(summary).decode(), end="", highlight=False)
@@ -169,20 +238,15 @@ def finish(run: RunFolder, ending: Ending, manners: Manners, say: Callable[[str]
 
 
 def exit_code(summary: Summary, ending: Ending, *, is_strict: bool = False) -> int:
-    """The command's exit code: how it ended, or else the verdict."""
+    """The command's exit code: how it ended, or else what was found.
+
+    A violation comes before a breached threshold, and that before what is not known.
+    """
     if ending.exit_code is not None:
         return ending.exit_code
+    objectives = thresholds.exit_code(summary.thresholds)
+    if summary.verdict != "violated" and objectives == EXIT_BREACHED:
+        return EXIT_BREACHED
     if is_strict and any(cell.stamp != "ok" for cell in summary.cells):
         return EXIT_CODES[summary.verdict] or EXIT_CODES["unknown"]
-    return EXIT_CODES[summary.verdict]
-
-
-def merge_timelines(run: RunFolder) -> None:
-    """Gather the trials' timelines in ``timeline.csv``, with the cell of each row."""
-    with (run.path / "timeline.csv").open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["block", "k", *TimelineRow._fields])
-        for path in sorted(run.path.glob("trials/*/timeline-0.csv")):
-            block, k = path.parent.name.removeprefix("block").split("-k")
-            for row in TimelineTail(path).new_rows():
-                writer.writerow([block, k, *row])
+    return EXIT_CODES[summary.verdict] or objectives

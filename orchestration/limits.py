@@ -110,10 +110,19 @@ RATE = Real(0.1, 100_000.0, "writes/s")
 USERS = Whole(1, 10_000)
 TOTAL_WRITES = Whole(1, 1_000_000)
 KEYS = Whole(1, 1_000_000)
+PROCESSES = Whole(1, 64)
+READ_SHARE = Real(0.0, 1.0, "(0 none, 1 all)")
+# From the least that keeps values distinct to the store's own limit.
+VALUE_BYTES = Whole(27, 1024 * 1024)
 # Locust's own --seed and numpy's both take 32 bits.
 SEED = Whole(0, 2**32 - 1)
 PORT = Whole(1_024, 65_535)
 DELAY = Real(0.0, 60_000.0, "ms")
+
+
+_VALUE_SIZES = (
+    f"a size in bytes from {VALUE_BYTES.low:,} to {VALUE_BYTES.high:,}, or a range such as 64:1024"
+)
 
 
 def bad(name: str, given: object, allowed: str) -> UsageError:
@@ -135,6 +144,26 @@ def parse_quorums(text: str, name: str, followers: int) -> tuple[int, ...]:
             raise bad(name, text, allowed)
         found.update(range(low, high + 1))
     return tuple(sorted(found))
+
+
+def parse_value_bytes(text: str, name: str) -> tuple[int, int]:
+    """The smallest and largest size of a value in ``text``, in bytes: ``64``, or ``64:1024``."""
+    low, _, high = text.partition(":")
+    try:
+        sizes = (int(low), int(high or low))
+    except ValueError:
+        raise bad(name, text, _VALUE_SIZES) from None
+    return check_value_bytes(sizes, name, given=text)
+
+
+def check_value_bytes(
+    sizes: tuple[int, int], name: str, *, given: str | None = None
+) -> tuple[int, int]:
+    """``sizes`` itself, if it is a range within the limits."""
+    low, high = sizes
+    if not VALUE_BYTES.low <= low <= high <= VALUE_BYTES.high:
+        raise bad(name, given or f"{low}:{high}", _VALUE_SIZES)
+    return sizes
 
 
 def parse_delay_ms(text: str, name: str) -> tuple[float, float]:

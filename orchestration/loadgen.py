@@ -19,6 +19,7 @@ import psutil
 
 from orchestration.clusters import processes
 from orchestration.errors import QuorumeterError
+from orchestration.load.plan import CLIENT_TIMEOUT_S
 from orchestration.load.results import (
     ResultsError,
     TimelineRow,
@@ -28,7 +29,6 @@ from orchestration.load.results import (
     read_trial,
     timeline_path,
 )
-from orchestration.load.plan import CLIENT_TIMEOUT_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -60,6 +60,7 @@ class Trial:
         users: closed-loop clients; an open loop needs one per process, whatever is given.
         processes: Locust processes that share the load; more than 1 not on Windows.
         environment: variables in addition to this process's own.
+        cores: where Locust may run; anywhere, if none are given.
     """
 
     scenario: str
@@ -69,6 +70,7 @@ class Trial:
     users: int = 1
     processes: int = 1
     environment: Mapping[str, str] | None = None
+    cores: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.plan.has_end:
@@ -120,7 +122,9 @@ class LoadGenerator:
         _make_empty(trial.folder)
         progress = _Progress(trial, on_progress)
         variables = {**os.environ, **(trial.environment or {})}
-        locust = processes.spawn(command_line(trial), variables, trial.folder / LOG_FILE_NAME)
+        locust = processes.spawn(
+            command_line(trial), variables, trial.folder / LOG_FILE_NAME, trial.cores
+        )
         family = _Family(locust)
         try:
             self._wait(locust, family, progress)

@@ -50,7 +50,7 @@ class RunFolder:
 
     def trial(self, cell: Cell) -> Path:
         """Where the load generator writes for this cell."""
-        return self.path / "trials" / f"block{cell.block}-k{cell.k}"
+        return self.path / "trials" / cell.folder
 
 
 def create_run_folder(root: Path, scenario_name: str, now: datetime) -> RunFolder:
@@ -80,7 +80,7 @@ def start_manifest(
         "schema": _SCHEMA,
         "run": run.name,
         "command": list(command),
-        "scenario": {"name": scenario.workload, **scenario.as_dict()},
+        "scenario": scenario.as_dict(),
         "seed": scenario.seed,
         "engine": scenario.engine,
         "followers": scenario.followers,

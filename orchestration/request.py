@@ -4,13 +4,13 @@ An option that was given wins over an environment variable, and that over a defa
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from orchestration import limits
 from orchestration.errors import UsageError
-from orchestration.scenario import Engine, Scenario, Workload
+from orchestration.scenario import Ack, Arrivals, Engine, KeyChoice, ReadFrom, Scenario, Workload
 
 T = TypeVar("T")
 
@@ -18,6 +18,8 @@ DEFAULT_FOLLOWERS = 5
 DEFAULT_DELAY_MS = (0.0, 100.0)
 DEFAULT_RATE_PER_S = 100.0
 DEFAULT_OUT = Path("reports")
+# Its records are 10 fields of 100 bytes.
+YCSB_VALUE_BYTES = (1000, 1000)
 _TRUE, _FALSE = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off"})
 
 
@@ -29,7 +31,8 @@ class SweepRequest:
     ``quorums_name`` is the option or variable it came from.
     """
 
-    workload: Workload = "writes"
+    name: str | None = None
+    workload: Workload | None = None
     quorums: str | None = None
     quorums_name: str = "--k"
     trials: int | None = None
@@ -44,9 +47,17 @@ class SweepRequest:
     reached_urls: tuple[str, ...] = ()
     total_writes: int | None = None
     keys: int | None = None
+    arrivals: Arrivals | None = None
+    key_choice: KeyChoice | None = None
+    value_bytes: tuple[int, int] | None = None
+    read_share: float | None = None
+    read_from: ReadFrom | None = None
+    processes: int | None = None
+    acks: tuple[Ack, ...] | None = None
+    is_pinned: bool | None = None
+    thresholds: tuple[str, ...] = ()
     out: Path | None = None
     seed: int | None = None
-    durable: bool = False
 
     def __post_init__(self) -> None:
         """Raise UsageError for options that exclude each other."""
@@ -58,11 +69,13 @@ class SweepRequest:
             raise UsageError(
                 "--followers cannot be chosen with --attach: the cluster has those it has."
             )
-        if self.durable and self.where != "local":
+        if self.acks is not None and self.where != "local":
             raise UsageError(
                 "--durable starts local nodes with a disk: an attached cluster and Compose have "
                 "what they have; set DATA_DIR there."
             )
+        if self.is_pinned and self.where != "local":
+            raise UsageError("--pin gives local nodes cores of their own: use --engine local.")
         if self.rate_per_s is not None and self.workload == "seed":
             raise UsageError(
                 "--rate is an open loop, and --workload seed a closed one: give --users instead."
@@ -71,6 +84,24 @@ class SweepRequest:
             raise UsageError(
                 "--rate is an open loop and --users a closed one: give one of the two."
             )
+
+    def over(self, base: Self) -> Self:
+        """This request, completed by `base` where it says nothing.
+
+        What excludes what `base` says, such as clients instead of a rate, replaces it.
+        """
+        if self.rate_per_s is not None or self.users is not None:
+            base = replace(base, rate_per_s=None, users=None)
+        if self.attach_url is not None or self.engine is not None:
+            base = replace(base, attach_url=None, engine=None, acks=None, is_pinned=None)
+        if self.attach_url is not None:
+            base = replace(base, followers=None, delay_ms=None)
+        given = {
+            field.name: value
+            for field in fields(self)
+            if (value := getattr(self, field.name)) != field.default
+        }
+        return replace(base, **given)
 
     @property
     def where(self) -> Engine:
@@ -107,7 +138,8 @@ def to_scenario(request: SweepRequest, *, followers: int, fresh_seed: int) -> Sc
         followers: n of the cluster that will be used.
         fresh_seed: taken if the user gave none.
     """
-    is_seed = request.workload == "seed"
+    workload = request.workload or "writes"
+    is_seed, is_ycsb = workload == "seed", workload.startswith("ycsb")
     least = min(1, followers) if is_seed else 0
     rate_per_s = request.rate_per_s
     if rate_per_s is None and request.users is None:
@@ -115,9 +147,11 @@ def to_scenario(request: SweepRequest, *, followers: int, fresh_seed: int) -> Sc
     delay_ms = request.delay_ms
     if delay_ms is None and request.where != "attached":
         delay_ms = (0.0, 1_000.0) if is_seed else DEFAULT_DELAY_MS
+    where = request.where
     return Scenario(
-        workload=request.workload,
-        engine=request.where,
+        name=request.name or workload,
+        workload=workload,
+        engine=where,
         followers=followers,
         quorums=limits.parse_quorums(
             request.quorums or f"{least}-{followers}", request.quorums_name, followers
@@ -131,7 +165,15 @@ def to_scenario(request: SweepRequest, *, followers: int, fresh_seed: int) -> Sc
         keys=request.keys,
         delay_ms=delay_ms,
         seed=_or(request.seed, fresh_seed),
-        durable=request.durable,
+        arrivals=request.arrivals or "constant",
+        key_choice=request.key_choice or "default",
+        value_bytes=request.value_bytes or (YCSB_VALUE_BYTES if is_ycsb else None),
+        read_share=_or(request.read_share, 0.5),
+        read_from=request.read_from or "leader",
+        processes=_or(request.processes, 1),
+        acks=request.acks or (("memory",) if where == "local" else ("",)),
+        is_pinned=bool(request.is_pinned),
+        thresholds=request.thresholds,
     )
 
 

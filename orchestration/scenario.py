@@ -3,13 +3,23 @@
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import Literal, Self, get_args
+
+import msgspec
 
 from orchestration import limits
 from orchestration.errors import UsageError
 
-Workload = Literal["writes", "mixed", "seed"]
+Workload = Literal[
+    "writes", "mixed", "seed", "ycsb-a", "ycsb-b", "ycsb-c", "ycsb-d", "ycsb-e", "ycsb-f"
+]
 Engine = Literal["local", "compose", "attached"]
+Ack = Literal["memory", "fsync", ""]
+Arrivals = Literal["constant", "poisson"]
+KeyChoice = Literal["default", "uniform", "zipfian", "latest", "hotset"]
+ReadFrom = Literal["leader", "followers"]
+
+WORKLOADS: tuple[Workload, ...] = get_args(Workload)
 
 # What a sweep takes besides its trials, on two cores: starting the cluster, Locust's start and
 # end around each trial, drawing the report. Only --dry-run's estimate uses them.
@@ -23,6 +33,7 @@ class Scenario:
     """Everything that decides what a sweep does; the same scenario gives the same plan.
 
     Attributes:
+        name: what the run is called: the folder of its results.
         workload: which of Locust's scenarios drives the store.
         engine: where the nodes run.
         followers: n, the number of followers.
@@ -34,9 +45,18 @@ class Scenario:
         users: clients of a closed loop, back to back; None for an open loop.
         total_writes: writes after which a trial ends; None ends it by ``duration_s``.
         keys: number of distinct keys; None takes the workload's own.
+        arrivals: how an open loop spaces them.
+        key_choice: which keys are asked for; "default" is the workload's own choice.
+        value_bytes: smallest and largest size of a value; None takes the workload's own.
+        read_share: share of reads, 0 to 1, in the workload that mixes.
+        read_from: which nodes serve reads.
+        processes: load processes that share the load.
         delay_ms: range of the injected link delays; None leaves those of an attached cluster.
         seed: decides the order of cells, the arrivals, the keys and the link delays.
-        durable: nodes that are started here acknowledge from their disks.
+        acks: what acknowledgments mean, each measured at every k: "memory" or "fsync"; "" is what
+            a cluster that was not started here does.
+        is_pinned: nodes and generator have cores of their own.
+        thresholds: objectives that decide the exit code, such as "p99 < 50ms at k=3".
     """
 
     workload: Workload
@@ -52,7 +72,16 @@ class Scenario:
     keys: int | None
     delay_ms: tuple[float, float] | None
     seed: int
-    durable: bool = False
+    name: str = ""
+    arrivals: Arrivals = "constant"
+    key_choice: KeyChoice = "default"
+    value_bytes: tuple[int, int] | None = None
+    read_share: float = 0.5
+    read_from: ReadFrom = "leader"
+    processes: int = 1
+    acks: tuple[Ack, ...] = ("memory",)
+    is_pinned: bool = False
+    thresholds: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Raise UsageError, naming the option, for a value that cannot be run."""
@@ -66,6 +95,14 @@ class Scenario:
             limits.Whole(0, self.followers).check(k, "--k")
         if self.delay_ms is not None:
             limits.check_delay_ms(self.delay_ms, "--delay")
+        if (self.acks == ("",)) == (self.engine == "local") or len(set(self.acks)) < len(self.acks):
+            raise UsageError(
+                "Which acknowledgments to measure, memory or fsync, can be chosen for local nodes "
+                "and for no others: set DATA_DIR where yours are started."
+            )
+        limits.PROCESSES.check(self.processes, "--processes")
+        if self.is_pinned and self.engine != "local":
+            raise UsageError("--pin gives local nodes cores of their own: use --engine local.")
         self._check_load()
 
     def _check_load(self) -> None:
@@ -84,12 +121,20 @@ class Scenario:
         if self.total_writes is not None:
             limits.TOTAL_WRITES.check(self.total_writes, "TOTAL_WRITES")
         if self.keys is not None:
-            limits.KEYS.check(self.keys, "KEY_COUNT")
+            limits.KEYS.check(self.keys, "--keys")
+        if self.value_bytes is not None:
+            limits.check_value_bytes(self.value_bytes, "--value-bytes")
+        limits.READ_SHARE.check(self.read_share, "--read-share")
 
     def as_dict(self) -> dict[str, object]:
         """The settings as JSON has them, for the manifest."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, object]) -> Self:
+        """The scenario whose settings `as_dict` gave; a ValueError says what will not do."""
+        return msgspec.convert(values, cls, strict=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +143,26 @@ class Cell:
 
     All cells of a block share ``seed``, so that they see the same arrivals and keys, and their
     differences are paired.
+
+    Attributes:
+        ack: on which kind of cluster.
+        rate_per_s: arrivals per second, where trials of one run differ in it; None leaves it to
+            the scenario.
     """
 
     block: int
     k: int
     seed: int
+    ack: Ack = ""
+    rate_per_s: float | None = None
+
+    @property
+    def folder(self) -> str:
+        """A name for the trial's files, in no two trials of a run the same."""
+        parts = [f"block{self.block}", f"k{self.k}", self.ack]
+        if self.rate_per_s is not None:
+            parts.append(f"rate{self.rate_per_s:g}")
+        return "-".join(part for part in parts if part)
 
 
 def plan(scenario: Scenario) -> tuple[Cell, ...]:
@@ -110,10 +170,10 @@ def plan(scenario: Scenario) -> tuple[Cell, ...]:
     shuffler = random.Random(scenario.seed)  # noqa: S311 - reproducible order, no secret
     cells: list[Cell] = []
     for block in range(scenario.trials):
-        order = list(scenario.quorums)
+        order = [(k, ack) for ack in scenario.acks for k in scenario.quorums]
         shuffler.shuffle(order)
         seed = (scenario.seed + block) % (limits.SEED.high + 1)
-        cells.extend(Cell(block=block, k=k, seed=seed) for k in order)
+        cells.extend(Cell(block=block, k=k, seed=seed, ack=ack) for k, ack in order)
     return tuple(cells)
 
 
@@ -131,6 +191,7 @@ def expected_trial_s(scenario: Scenario, k: int) -> float:
 
 def expected_duration_s(scenario: Scenario) -> float:
     """About how long the whole sweep takes, from its start to its report."""
-    trials_s = sum(expected_trial_s(scenario, k) for k in scenario.quorums) * scenario.trials
-    overhead_s = TRIAL_OVERHEAD_S * scenario.trials * len(scenario.quorums)
-    return START_S[scenario.engine] + trials_s + overhead_s + REPORT_S
+    rounds = scenario.trials * len(scenario.acks)
+    trials_s = sum(expected_trial_s(scenario, k) for k in scenario.quorums) * rounds
+    overhead_s = TRIAL_OVERHEAD_S * rounds * len(scenario.quorums)
+    return START_S[scenario.engine] * len(scenario.acks) + trials_s + overhead_s + REPORT_S

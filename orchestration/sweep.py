@@ -1,6 +1,6 @@
 """Measures every cell of a scenario on one cluster, and writes down each as it ends."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestration.cells import append_row, cell_row, empty_result
-from orchestration.clusters.base import Cluster
+from orchestration.clusters.group import ClusterGroup
 from orchestration.control import Control
 from orchestration.errors import ClusterError, QuorumeterError
 from orchestration.interrupt import Interrupted
@@ -46,12 +46,13 @@ class Sweep:
 
     Args:
         scenario: what to measure.
-        cluster: where; started and stopped here.
+        clusters: where; started and stopped here.
         run: where to write.
         manifest: what is known of the run so far; completed here.
         run_trial: the load generator.
         control: the client for control calls.
         progress: is told what happens.
+        done: cells that an earlier part of the run has measured; they are left out.
         held: holds back a stop signal while the cluster is stopped.
         now: time of day.
     """
@@ -59,18 +60,19 @@ class Sweep:
     def __init__(
         self,
         scenario: Scenario,
-        cluster: Cluster,
+        clusters: ClusterGroup,
         run: RunFolder,
         manifest: dict[str, Any],
         *,
         run_trial: TrialRunner,
         control: Control,
         progress: Progress,
+        done: Collection[Cell] = (),
         held: Callable[[], AbstractContextManager[None]] = nullcontext,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._scenario = scenario
-        self._cluster = cluster
+        self._cluster = clusters
         self._run = run
         self._manifest = manifest
         self._run_trial = run_trial
@@ -78,7 +80,9 @@ class Sweep:
         self._progress = progress
         self._held = held
         self._now = now
-        self._trials_done = 0
+        self._done = frozenset(done)
+        self._trials_done = len(self._done)
+        self._acks: dict[str, str] = {}
         self._delay_ms = scenario.delay_ms or (0.0, 0.0)
         self._delay_model = "independent"
 
@@ -116,6 +120,9 @@ class Sweep:
         cells = plan(self._scenario)
         with self._progress.running(len(cells)):
             for index, cell in enumerate(cells):
+                if cell in self._done:
+                    continue
+                self._cluster.use(cell.ack)
                 self._progress.trial_started(cell, index)
                 row = self._run_cell(cell)
                 append_row(self._run.path / "cells.jsonl", row)
@@ -146,6 +153,7 @@ class Sweep:
             cell,
             result,
             parity,
+            ack=self._acks[cell.ack],
             delay_ms=self._delay_ms,
             delay_model=self._delay_model,
             started_at=started_at,
@@ -162,10 +170,13 @@ class Sweep:
             ) from problem
 
     def _note_cluster(self) -> None:
+        for kind in self._cluster.kinds():
+            self._cluster.use(kind)
+            self._acks[kind] = self._control.ack(self._cluster.leader_url)
         delays = self._control.delays(self._cluster.leader_url)
         self._delay_ms = (delays.min_delay_ms, delays.max_delay_ms)
         self._delay_model = delays.delay_model
-        self._manifest["ack"] = self._control.ack(self._cluster.leader_url)
+        self._manifest["ack"] = " and ".join(dict.fromkeys(self._acks.values()))
         self._manifest["leader_url"] = self._cluster.leader_url
         self._manifest["follower_urls"] = list(self._cluster.follower_urls.values())
         self._manifest["delay_ms"] = list(self._delay_ms)

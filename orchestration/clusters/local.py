@@ -55,6 +55,7 @@ class LocalSettings:
         write_quorum: k at the start; None leaves it to the leader.
         port: the leader listens here and the followers on the next n; None takes free ports.
         data_dir: each node keeps its data in a folder of its own below; None: in memory only.
+        cores: where the nodes may run; anywhere, if none are given.
     """
 
     followers: int
@@ -63,6 +64,7 @@ class LocalSettings:
     write_quorum: int | None = None
     port: int | None = None
     data_dir: Path | None = None
+    cores: tuple[int, ...] = ()
 
 
 class LocalCluster:
@@ -156,7 +158,10 @@ class LocalCluster:
         log_path = self._log_dir / f"{node_id}.log"
         inherited = {k: v for k, v in self._environment.items() if k not in NODE_VARIABLES}
         child = processes.spawn(
-            [sys.executable, "-m", "kv_app"], {**inherited, **environment}, log_path
+            [sys.executable, "-m", "kv_app"],
+            {**inherited, **environment},
+            log_path,
+            self._settings.cores,
         )
         node = LocalNode(
             node_id=node_id,

@@ -32,11 +32,23 @@ class ProcessMark:
     create_time: float
 
 
-def spawn(command: Sequence[str], environment: Mapping[str, str], log_path: Path) -> Child:
-    """Start ``command`` in a session of its own; all it prints goes to ``log_path``."""
+def spawn(
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    log_path: Path,
+    cores: Sequence[int] = (),
+) -> Child:
+    """Start ``command`` in a session of its own; all it prints goes to ``log_path``.
+
+    Args:
+        command: the program and its arguments.
+        environment: all its variables.
+        log_path: is appended to.
+        cores: where it may run, with all that it starts; anywhere, if none are given.
+    """
     new_group = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
     with log_path.open("ab") as log:
-        return subprocess.Popen(  # noqa: S603 - the project's own command, no shell
+        child = subprocess.Popen(  # noqa: S603 - the project's own command, no shell
             list(command),
             env=dict(environment),
             stdin=subprocess.DEVNULL,
@@ -45,6 +57,10 @@ def spawn(command: Sequence[str], environment: Mapping[str, str], log_path: Path
             start_new_session=sys.platform != "win32",
             creationflags=new_group,
         )
+    if cores:
+        with suppress(psutil.NoSuchProcess):
+            psutil.Process(child.pid).cpu_affinity(list(cores))
+    return child
 
 
 def mark(pid: int) -> ProcessMark:

@@ -163,13 +163,14 @@ class Recorder:
         self._second = _Second()
         return row
 
-    def result(self, *, stopped_ns: int | None, cpu_share: float) -> TrialResult:
+    def result(self, *, stopped_ns: int | None, cpu_share: float, lag_ms: float) -> TrialResult:
         """The process's result.
 
         Args:
             stopped_ns: when the run was stopped before its plan was done; None if it was done,
                 which only a plan that `has_end` can be.
             cpu_share: of one core, 0 to 1, that this process used.
+            lag_ms: how late its event loop was, 99th percentile.
         """
         return TrialResult(
             operations={name: counts.result() for name, counts in self._operations.items()},
@@ -178,6 +179,7 @@ class Recorder:
             unfinished=self._offered - self._dropped - self._measured_completed,
             measured_s=self._measured_ns(stopped_ns) / NS_PER_S,
             generator_cpu_share=cpu_share,
+            generator_lag_ms=lag_ms,
             ended_early=stopped_ns is not None and self._plan.has_end,
             recorded=self._recorded,
         )

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-SCHEMA = 1
+SCHEMA = 2
 QUANTITIES = ("response", "service", "send_delay")
 LOWEST_NS = 1
 HIGHEST_NS = 3600 * 1_000_000_000
@@ -98,6 +98,7 @@ class TrialResult:
         unfinished: requests still open when the run was stopped.
         measured_s: length of the measured window.
         generator_cpu_share: of one core, 0 to 1, that the busiest process used.
+        generator_lag_ms: how late a process's event loop was, 99th percentile of the worst.
         ended_early: whether the run was stopped before its plan was done.
         recorded: all requests that ended, warm-up included; Locust must have counted as many.
     """
@@ -110,6 +111,7 @@ class TrialResult:
     generator_cpu_share: float
     ended_early: bool
     recorded: int = 0
+    generator_lag_ms: float = 0.0
 
     @property
     def completed(self) -> int:
@@ -153,6 +155,7 @@ class TrialResult:
             generator_cpu_share=max((part.generator_cpu_share for part in parts), default=0.0),
             ended_early=any(part.ended_early for part in parts),
             recorded=sum(part.recorded for part in parts),
+            generator_lag_ms=max((part.generator_lag_ms for part in parts), default=0.0),
         )
 
     def write(self, folder: Path, process: int) -> Path:
@@ -178,6 +181,7 @@ _PLAIN_FIELDS = (
     "generator_cpu_share",
     "ended_early",
     "recorded",
+    "generator_lag_ms",
 )
 
 

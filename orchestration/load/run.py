@@ -12,6 +12,7 @@ import gevent
 from orchestration.load.alarm import now_ns
 from orchestration.load.drivers.http_kv import HttpKvDriver
 from orchestration.load.executor import ClosedLoop, OpenLoop, Sender
+from orchestration.load.lag import LoopLag
 from orchestration.load.plan import NS_PER_S
 from orchestration.load.recorder import NS_PER_MS, Recorder
 from orchestration.load.results import TimelineWriter, TrialResult, timeline_path
@@ -152,6 +153,7 @@ class _Measurement:
             end_ns=None if plan.end_ns is None else self.start_ns + plan.end_ns,
             requests=share.of_total(plan.total_writes) if plan.total_writes else None,
         )
+        self._lag = LoopLag()
         self._cpu_start_ns = time.process_time_ns()
         self._timeline: TimelineWriter | None = None
         self._ticker: Greenlet | None = None
@@ -171,6 +173,7 @@ class _Measurement:
         return self.recorder.result(
             stopped_ns=None if self.is_done else ended_ns,
             cpu_share=min(cpu_ns / max(ended_ns - self.start_ns, 1), 1.0),
+            lag_ms=self._lag.close(),
         )
 
     def _tick(self, timeline: TimelineWriter) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from orchestration.report.numbers import count
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 ACK_MEANINGS = {
     "memory": "the follower holds the write in memory; a power loss takes it",
     "fsync": "the follower has the write on disk (fsync), and so has the leader",
+    "memory and fsync": "either that the follower has it in memory, or on disk; both were measured",
     "mixed": "some nodes have the write on disk (fsync), others in memory",
     "unknown": "not known, the cluster did not start",
 }
@@ -48,8 +50,8 @@ def trials(rows: Sequence[TrialRow]) -> str:
 
     A trial that is a number of writes, not a time, has a duration of 0.
     """
-    per_k = [sum(row.k == k for row in rows) for k in {row.k for row in rows}]
-    fewest, most = min(per_k), max(per_k)
+    per_cell = Counter(row.key for row in rows).values()
+    fewest, most = min(per_cell), max(per_cell)
     number = count(most, "trial") if fewest == most else f"{fewest} to {most} trials"
     length = f" of {duration_s:g} s" if (duration_s := rows[0].duration_s) else ""
     return f"{number}{length} per k"

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.typing import RcKeyType
 
+    from orchestration.report.summary import Cell
+
 BLUE = "#0072B2"
 VERMILLION = "#D55E00"
 INK = "#1A1A1A"
@@ -93,6 +95,16 @@ def set_heading(figure: Figure, title: str, subtitle: str, footnote: str) -> Non
     figure.text(0.02, 0.912, subtitle, size=12, color=GREY, va="top")
     lines = [textwrap.fill(line, FOOTNOTE_CHARACTERS) for line in footnote.splitlines()]
     figure.text(0.02, 0.018, "\n".join(lines), size=9, color=GREY, va="bottom", linespacing=1.4)
+
+
+def panels(cells: Sequence[Cell]) -> list[tuple[str, list[Cell]]]:
+    """Return the cells of each kind of acknowledgment, with a title where there are several."""
+    found: dict[str, list[Cell]] = {}
+    for cell in cells:
+        found.setdefault(cell.ack, []).append(cell)
+    titles = {"memory": "acknowledged from memory", "fsync": "acknowledged from disk (fsync)"}
+    several = len(found) > 1
+    return [(titles.get(ack, ack) if several else "", group) for ack, group in found.items()]
 
 
 def spread(positions: Sequence[float], gap: float, low: float, high: float) -> list[float]:

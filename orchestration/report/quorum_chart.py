@@ -10,7 +10,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 from orchestration.report import conditions, drawing
 from orchestration.report.drawing import BLUE, GREY, MANY_KS, PALE, VERMILLION
 from orchestration.report.numbers import decimals_for, fixed
-from orchestration.report.sentence import cost, headline_cell
+from orchestration.report.sentence import OPERATIONS, cost, headline_cell
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,26 +41,87 @@ def draw(run: Run, summary: Summary) -> Figure:
         if not summary.cells:
             figure.text(0.5, 0.5, summary.missing or "No trials.", ha="center", color=GREY)
             return figure
+        panels = drawing.panels(summary.cells)
         grid = figure.add_gridspec(
-            2, 1, height_ratios=(3.2, 1), left=0.1, right=0.86, top=0.83, bottom=0.27, hspace=0.2
+            2,
+            len(panels),
+            height_ratios=(3.2, 1),
+            left=0.1,
+            right=0.86,
+            top=0.83 if len(panels) == 1 else 0.8,
+            bottom=0.27,
+            hspace=0.2,
+            wspace=0.12,
         )
-        main = figure.add_subplot(grid[0])
-        below = figure.add_subplot(grid[1], sharex=main)
-        _set_ks(below, summary)
-        _draw_response(main, summary.cells, run.rows)
-        _draw_residual(below, summary.cells)
-        for axes in (main, below):
-            axes.yaxis.set_label_coords(-0.085, 0.5)
-        main.tick_params(bottom=False, labelbottom=False)
-        main.spines["bottom"].set_visible(False)
+        columns: list[tuple[Axes, Axes]] = []
+        for index, (title, cells) in enumerate(panels):
+            first = columns[0] if columns else (None, None)
+            main = figure.add_subplot(grid[0, index], sharey=first[0])
+            below = figure.add_subplot(grid[1, index], sharex=main, sharey=first[1])
+            columns.append((main, below))
+            main.set_title(title, size=12, loc="left", pad=14)
+            _set_ks(below, summary, is_narrow=len(panels) > 1)
+            _draw_column(main, below, cells, run.rows, scale=summary.cells)
+            if index:
+                _hide_heights(main, below)
+            if index == len(panels) - 1:
+                _label_column(main, below, cells)
     return figure
 
 
+def _draw_column(
+    main: Axes,
+    below: Axes,
+    cells: Sequence[Cell],
+    rows: Sequence[TrialRow],
+    *,
+    scale: Sequence[Cell],
+) -> None:
+    """Draw the cells of one ack; `scale` are those that the axes have to hold."""
+    _set_scale(main, [cell for cell in scale if cell.is_quotable])
+    _draw_response(main, cells, rows)
+    _draw_residual(below, cells)
+    main.set_ylabel("response time, ms")
+    below.set_ylabel("residual, ms")
+    for axes in (main, below):
+        axes.yaxis.set_label_coords(-0.085, 0.5)
+    main.tick_params(bottom=False, labelbottom=False)
+    main.spines["bottom"].set_visible(False)
+
+
+def _hide_heights(*columns: Axes) -> None:
+    for axes in columns:
+        axes.set_ylabel("")
+        axes.tick_params(left=False, labelleft=False)
+        axes.spines["left"].set_visible(False)
+
+
+def _label_column(main: Axes, below: Axes, cells: Sequence[Cell]) -> None:
+    """Write what the lines are, right of the last column."""
+    ends = []
+    for name, colour, _ in SERIES:
+        shown = [value for cell in cells if (value := getattr(cell.response_ms, name)) is not None]
+        if shown:
+            ends.append((main.get_xlim()[1], shown[-1], name, colour))
+    drawing.label_line_ends(main, ends, size=13)
+    if any(cell.residual_ms.mean is not None for cell in cells):
+        below.text(
+            1.03,
+            0.5,
+            "mean minus\ntheory: the\nsystem's cost.\nGrey: chance",
+            transform=below.transAxes,
+            size=10,
+            color=GREY,
+            va="center",
+        )
+
+
 def _subtitle(cells: Sequence[Cell]) -> str:
-    parts = ["Response time of writes against the write quorum k. Dots: trials."]
+    what = OPERATIONS[cells[0].operation].many if cells else "writes"
+    parts = [f"Response time of {what} against the write quorum k. Dots: trials."]
     if any(cell.response_ms.ci95.get("mean") for cell in cells):
         parts.append("Bars: 95% over trials.")
-    if any(cell.theory_ms.mean is not None for cell in cells):
+    if any(cell.theory_ms.max for cell in cells):
         parts.append("Dashed: theory.")
     return " ".join(parts)
 
@@ -72,9 +133,6 @@ def _title(summary: Summary) -> str:
 
 def _draw_response(axes: Axes, cells: Sequence[Cell], rows: Sequence[TrialRow]) -> None:
     quotable = [cell for cell in cells if cell.is_quotable]
-    axes.set_ylabel("response time, ms")
-    _set_scale(axes, quotable)
-    ends = []
     for name, colour, marker in SERIES:
         shown = [cell for cell in quotable if getattr(cell.response_ms, name) is not None]
         if not shown:
@@ -82,12 +140,9 @@ def _draw_response(axes: Axes, cells: Sequence[Cell], rows: Sequence[TrialRow]) 
         _draw_theory(axes, cells, name, colour)
         _draw_measured(axes, shown, name, colour, marker)
         _draw_trials(axes, shown, rows, name, colour)
-        last = shown[-1]
-        ends.append((axes.get_xlim()[1], getattr(last.response_ms, name), name, colour))
     for cell in cells:
         if not cell.is_quotable:
             _mark_unquoted(axes, cell)
-    drawing.label_line_ends(axes, ends, size=13)
 
 
 def _set_scale(axes: Axes, quotable: Sequence[Cell]) -> None:
@@ -125,7 +180,7 @@ def _high(cell: Cell, name: str) -> float | None:
 def _draw_theory(axes: Axes, cells: Sequence[Cell], name: str, colour: str) -> None:
     points = [(cell.k, getattr(cell.theory_ms, name)) for cell in cells]
     known = [(k, value) for k, value in points if value is not None]
-    if known:
+    if any(value for _, value in known):
         # A line through one point would not show.
         marker = "_" if len(known) == 1 else ""
         ks, values = zip(*known, strict=True)
@@ -170,7 +225,7 @@ def _draw_trials(
 ) -> None:
     """Draw each trial's value as a small dot right of its k, in the order of the blocks."""
     for cell in cells:
-        values = [getattr(row.response_ms, name) for row in rows if row.k == cell.k]
+        values = [getattr(row.response_ms, name) for row in rows if cell.has(row)]
         offset = [0.1 + 0.16 * index / max(1, len(values) - 1) for index in range(len(values))]
         axes.plot(
             [cell.k + shift for shift in offset], values, ".", ms=5, color=colour, alpha=0.55, mew=0
@@ -194,7 +249,6 @@ def _mark_unquoted(axes: Axes, cell: Cell) -> None:
 
 def _draw_residual(axes: Axes, cells: Sequence[Cell]) -> None:
     """Draw measured minus theory of the mean, over the band that chance alone would fill."""
-    axes.set_ylabel("residual, ms")
     shown = [(cell, mean) for cell in cells if (mean := cell.residual_ms.mean) is not None]
     digits = max(1, decimals_for(mean for _, mean in shown) - 1)
     for cell, mean in shown:
@@ -221,15 +275,6 @@ def _draw_residual(axes: Axes, cells: Sequence[Cell]) -> None:
 def _explain_residual(axes: Axes, cells: Sequence[Cell], *, shown: bool) -> None:
     if shown:
         axes.axhline(0, color=GREY, lw=0.8)
-        axes.text(
-            1.03,
-            0.5,
-            "mean minus\ntheory: the\nsystem's cost.\nGrey: chance",
-            transform=axes.transAxes,
-            size=10,
-            color=GREY,
-            va="center",
-        )
         return
     axes.set_yticks([])
     why = [note for cell in cells for note in cell.notes if "theory" in note.lower()]
@@ -245,10 +290,11 @@ def _explain_residual(axes: Axes, cells: Sequence[Cell], *, shown: bool) -> None
     )
 
 
-def _set_ks(axes: Axes, summary: Summary) -> None:
+def _set_ks(axes: Axes, summary: Summary, *, is_narrow: bool) -> None:
     ks = sorted({cell.k for cell in summary.cells})
     names = {(summary.followers + 1) // 2: "majority", summary.followers: "all", 0: "asynchronous"}
     axes.set_xticks(ks, [f"{k}\n{names.get(k, '')}" if len(ks) <= MANY_KS else f"{k}" for k in ks])
-    axes.set_xlabel(f"write quorum k: acknowledgments waited for, of {summary.followers} followers")
+    waited = "" if is_narrow else ": acknowledgments waited for"
+    axes.set_xlabel(f"write quorum k{waited}, of {summary.followers} followers")
     room = max(0.0, (3 - len(ks)) / 2)
     axes.set_xlim(ks[0] - 0.5 - room, ks[-1] + 0.4 + room)

@@ -74,12 +74,15 @@ class TrialRow(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         ack: What an acknowledgment meant: "memory" or "fsync"; empty in runs that had only one
             kind, which their manifest names.
+        kind: The cluster of the plan that it ran on; differs from `ack` where that was asked for.
+        workload: What drove the store.
+        operation: What the latencies are of: the writes, if there are any.
         rate: Planned writes/s of an open loop; None for a closed loop of `users`.
         delay_ms: The range of link delays; None if a cluster was attached that keeps its own.
         samples: 200s after warm-up, of all operations.
         offered_rate: Planned operations/s.
         achieved_rate: Successful operations/s.
-        response_ms: Of writes, as are `service_ms` and `send_delay_ms`.
+        response_ms: Of the `operation`, as are `service_ms` and `send_delay_ms`.
         reason: Why the stamp is not ok; empty if it is.
     """
 
@@ -88,6 +91,9 @@ class TrialRow(msgspec.Struct, frozen=True, kw_only=True):
     block: int
     followers: int
     ack: str = ""
+    kind: str = ""
+    workload: str = ""
+    operation: str = WRITE
     engine: str = "local"
     rate: float | None = None
     users: int | None = None
@@ -104,6 +110,7 @@ class TrialRow(msgspec.Struct, frozen=True, kw_only=True):
     offered_rate: float | None = None
     achieved_rate: float | None = None
     generator_cpu_share: float | None = None
+    generator_lag_ms: float | None = None
     response_ms: Figures = Figures()
     service_ms: Figures = Figures()
     send_delay_ms: Figures = Figures()
@@ -119,8 +126,9 @@ class TrialRow(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def writes(self) -> int:
-        """Acknowledged writes after warm-up: what the latencies are taken from."""
-        return self.operations[WRITE].ok if WRITE in self.operations else self.samples
+        """Successes after warm-up of the `operation`: what the latencies are taken from."""
+        found = self.operations.get(self.operation)
+        return found.ok if found else self.samples
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,22 +2,52 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from orchestration.report.numbers import count, ms
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    from orchestration.analysis.stats import Estimate
     from orchestration.report.summary import Cell
 
 
-def headline(cells: Sequence[Cell], *, followers: int, ack: str) -> str:
-    """Return one sentence: what the chosen k costs over the smallest one, and what it buys."""
+class Nouns(NamedTuple):
+    """What one of an operation is called, and many."""
+
+    one: str
+    many: str
+
+
+OPERATIONS: Mapping[str, Nouns] = {
+    "write": Nouns("acknowledged write", "acknowledged writes"),
+    "read": Nouns("read", "reads"),
+    "scan": Nouns("scan", "scans"),
+    "read_modify_write": Nouns("read-modify-write", "read-modify-writes"),
+    "delete": Nouns("acknowledged delete", "acknowledged deletes"),
+}
+
+
+def headline(cells: Sequence[Cell], *, followers: int) -> str:
+    """Return what the chosen k costs over the smallest one, and what it buys.
+
+    Where acknowledgments from memory and from disk were measured, it is about those from disk, and
+    a second sentence says what the disk costs.
+    """
     cell = headline_cell(cells, followers)
     if cell is None:
         return _nothing(cells)
-    return f"{cost(cell, 'p50')}, and {_gain(cell.k, ack)}."
+    first = f"{cost(cell, 'p50')}, and {_gain(cell.k, cell.ack)}."
+    disk = cell.over_memory_ms and cell.over_memory_ms.estimate("p50")
+    return first if not disk else f"{first} {_disk_cost(disk, cell.k)}"
+
+
+def _disk_cost(disk: Estimate, k: int) -> str:
+    if disk.interval is not None and disk.interval[0] <= 0 <= disk.interval[1]:
+        low, high = (ms(end, sign=True) for end in disk.interval)
+        return f"At k={k} the disk shows no measurable cost at p50 ({low} to {high})."
+    return f"At k={k} the disk costs {ms(disk.value, sign=True)} at p50 over memory."
 
 
 def headline_cell(cells: Sequence[Cell], followers: int) -> Cell | None:
@@ -27,6 +57,8 @@ def headline_cell(cells: Sequence[Cell], followers: int) -> Cell | None:
     measured, else the largest k that was.
     """
     quotable = [cell for cell in cells if cell.is_quotable]
+    # Cells are sorted, with those from disk last.
+    quotable = [cell for cell in quotable if cell.ack == quotable[-1].ack]
     majority = [cell for cell in quotable if cell.k == (followers + 1) // 2]
     return majority[0] if majority else max(quotable, key=lambda cell: cell.k, default=None)
 
@@ -44,14 +76,19 @@ def cost(cell: Cell, statistic: str) -> str:
     found = difference.estimate(name) if difference else None
     if difference is None or found is None:
         return f"k={cell.k} answers in {ms(getattr(cell.response_ms, name))} {where}"
-    over = f"{where} over k={difference.against}"
+    size = ms(abs(found.value), sign=found.value >= 0)
+    if found.value < 0:
+        clause = f"k={cell.k} is {size} quicker {where} than k={difference.against}"
+    else:
+        clause = f"k={cell.k} costs {size} {where} over k={difference.against}"
     if found.interval is None:
-        return f"k={cell.k} costs {ms(found.value, sign=True)} {over} (one trial, no interval)"
+        return f"{clause} (one trial, no interval)"
     low, high = found.interval
     if low <= 0 <= high:
         span = f"{ms(low, sign=True)} to {ms(high, sign=True)}"
+        over = f"{where} over k={difference.against}"
         return f"k={cell.k} shows no measurable cost {over} ({span})"
-    return f"k={cell.k} costs {ms(found.value, sign=True)} {over}"
+    return clause
 
 
 def _gain(k: int, ack: str) -> str:

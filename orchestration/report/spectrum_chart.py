@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import matplotlib as mpl
 import numpy as np
@@ -13,8 +13,7 @@ from orchestration.analysis import histograms
 from orchestration.analysis.theory import QuorumWait, why_no_theory
 from orchestration.report import conditions, drawing
 from orchestration.report.numbers import ms
-from orchestration.report.records import WRITE
-from orchestration.report.sentence import headline_cell
+from orchestration.report.sentence import OPERATIONS, headline_cell
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,18 +25,23 @@ if TYPE_CHECKING:
     from orchestration.report.records import Run, TrialRow
     from orchestration.report.summary import Cell, Summary
 
+# A cell, the shares of its requests, and the latency in ms that each share did not exceed.
+Curve: TypeAlias = "tuple[Cell, np.ndarray, np.ndarray]"
+# x, y, text and colour.
+LineEnd: TypeAlias = tuple[float, float, str, str]
+
 # A percentile far out is drawn only while so many samples lie beyond it: p99.9 takes 10,000.
 SAMPLES_BEYOND = 10
 THEORY_POINTS = 200
 TICK_PERCENTS = (0, 50, 75, 90, 95, 99, 99.5, 99.9, 99.99, 99.999)
 
 
-def response_histogram(rows: Sequence[TrialRow], k: int) -> HdrHistogram:
-    """Return the merged response times of all writes of this k, in ns."""
+def response_histogram(rows: Sequence[TrialRow], cell: Cell) -> HdrHistogram:
+    """Return the merged response times of a cell's operation in all its trials, in ns."""
     texts = [
-        row.operations[WRITE].histograms["response"]
+        row.operations[cell.operation].histograms["response"]
         for row in rows
-        if row.k == k and WRITE in row.operations
+        if cell.has(row) and cell.operation in row.operations
     ]
     return histograms.merge(histograms.decode(text) for text in texts)
 
@@ -53,15 +57,43 @@ def draw(run: Run, summary: Summary) -> Figure:
             _subtitle(cells),
             conditions.footnote(run),
         )
-        axes = figure.add_axes((0.1, 0.235, 0.795, 0.605))
-        curves = [(cell, *_curve(response_histogram(run.rows, cell.k))) for cell in cells]
-        _draw_curves(axes, [curve for curve in curves if len(curve[1])], run.rows)
+        groups = drawing.panels(cells) or [("", [])]
+        grid = figure.add_gridspec(
+            1,
+            len(groups),
+            left=0.1,
+            right=0.895,
+            top=0.84 if len(groups) == 1 else 0.81,
+            bottom=0.235,
+            wspace=0.16,
+        )
+        first: Axes | None = None
+        drawn: list[tuple[Axes, list[LineEnd]]] = []
+        for index, (title, group) in enumerate(groups):
+            axes = figure.add_subplot(grid[0, index], sharey=first)
+            axes.set_title(title, size=12, loc="left")
+            drawn.append((axes, _draw_curves(axes, _curves(run.rows, group), run.rows)))
+            first = first or axes
+            if axes is not first:
+                axes.set_ylabel("")
+                axes.tick_params(labelleft=False)
+        for axes, ends in drawn:
+            if ends:
+                axes.set_ylim(0, 1.05 * max(y for _, others in drawn for _, y, _, _ in others))
+        for axes, ends in drawn:
+            drawing.label_line_ends(axes, ends, size=12 if len(ends) <= drawing.MANY_KS else 9)
     return figure
 
 
+def _curves(rows: Sequence[TrialRow], cells: Sequence[Cell]) -> list[Curve]:
+    curves = [(cell, *_curve(response_histogram(rows, cell))) for cell in cells]
+    return [curve for curve in curves if len(curve[1])]
+
+
 def _subtitle(cells: Sequence[Cell]) -> str:
-    what = "Response time that so many percent of writes did not exceed, all trials together."
-    has_theory = any(cell.k and cell.theory_ms.mean is not None for cell in cells)
+    many = OPERATIONS[cells[0].operation].many if cells else "writes"
+    what = f"Response time that so many percent of {many} did not exceed, all trials together."
+    has_theory = any(cell.theory_ms.max for cell in cells)
     return f"{what} Dashed: theory." if has_theory else what
 
 
@@ -70,7 +102,7 @@ def _title(summary: Summary) -> str:
     if cell is None or cell.response_ms.p50 is None or cell.response_ms.p95 is None:
         return "How response times spread"
     half, most = ms(cell.response_ms.p50), ms(cell.response_ms.p95)
-    return f"k={cell.k} answers half of all writes within {half}, 95% within {most}"
+    return f"k={cell.k} answers half of all requests within {half}, 95% within {most}"
 
 
 def _curve(histogram: HdrHistogram) -> tuple[np.ndarray, np.ndarray]:
@@ -83,25 +115,23 @@ def _curve(histogram: HdrHistogram) -> tuple[np.ndarray, np.ndarray]:
     return below[kept] / max(total, 1), latency_ms[kept]
 
 
-def _draw_curves(
-    axes: Axes, curves: Sequence[tuple[Cell, np.ndarray, np.ndarray]], rows: Sequence[TrialRow]
-) -> None:
+def _draw_curves(axes: Axes, curves: Sequence[Curve], rows: Sequence[TrialRow]) -> list[LineEnd]:
+    """Draw a line for each cell; return where they end."""
     axes.set_ylabel("response time, ms")
-    axes.set_xlabel("percentile of writes")
+    axes.set_xlabel("percentile")
     if not curves:
         axes.set_axis_off()
         axes.text(
             0.5,
             0.5,
-            f"No curve: it takes more than {SAMPLES_BEYOND} acknowledged writes per k.",
+            f"No curve: it takes more than {SAMPLES_BEYOND} samples per k.",
             transform=axes.transAxes,
             ha="center",
             color=drawing.GREY,
         )
-        return
+        return []
     furthest = max(share[-1] for _, share, _ in curves)
     axes.set_xlim(1, 1 / (1 - furthest))
-    axes.set_ylim(0, 1.05 * max(latency[-1] for _, _, latency in curves))
     _set_percent_axis(axes, furthest)
     ends = []
     for cell, share, latency in curves:
@@ -109,7 +139,7 @@ def _draw_curves(
         axes.plot(1 / (1 - share), latency, lw=2.2, color=colour)
         _draw_theory(axes, cell, rows, share[-1], colour)
         ends.append((1 / (1 - share[-1]), latency[-1], f"k={cell.k}", colour))
-    drawing.label_line_ends(axes, ends, size=12 if len(ends) <= drawing.MANY_KS else 9)
+    return ends
 
 
 def _colour(k: int, followers: int) -> str:
@@ -120,8 +150,10 @@ def _colour(k: int, followers: int) -> str:
 def _draw_theory(
     axes: Axes, cell: Cell, rows: Sequence[TrialRow], furthest: float, colour: str
 ) -> None:
-    row = next(row for row in rows if row.k == cell.k)
-    if row.k == 0 or row.delay_ms is None or why_no_theory(row.delay_model, row.delay_ms):
+    row = next(row for row in rows if cell.has(row))
+    if row.k == 0 or not row.delay_ms or not row.delay_ms[1]:
+        return
+    if why_no_theory(row.delay_model, row.delay_ms):
         return
     wait = QuorumWait(row.followers, row.k, *row.delay_ms)
     beyond = np.geomspace(1, 1 - furthest, THEORY_POINTS)

@@ -5,13 +5,15 @@ violated: a replica differed; unknown: nothing could be quoted), ``status``, ``p
 ``trials_done``, ``missing`` (a sentence, or null), ``sentence``, ``cells``, and ``thresholds``:
 what the cells say to the run's objectives (`orchestration.thresholds.Outcome`).
 
-A cell is one (scenario, k). All its latencies are in ms and come from writes:
+A cell is one (scenario, ack, rate, users, k). Its latencies are in ms and those of its
+``operation``, the writes if there are any; ``operations`` has the others' response times.
 ``response_ms`` (from the intended start; the headline), ``service_ms`` (from the actual start),
 ``send_delay_ms`` (between the two) and ``theory_ms`` (what the link delays alone would cost).
 ``mean``, ``p50``, ``p95`` and ``p99`` are means over trials of the per-trial value, ``max`` is the
 largest of all trials; ``ci95`` has the 95% interval over trials of each, null for one trial.
 ``residual_ms`` is response minus theory. ``difference_ms`` is the paired difference within a
-block to the smallest k of the sweep, ``against``. ``theory_mean_error_ms`` is the standard error
+block to the smallest k of the sweep, ``against``; ``over_memory_ms`` that of acknowledgments from
+disk to those from memory, at the same k. ``theory_mean_error_ms`` is the standard error
 that so many writes leave in the mean even if nothing but the delays took time.
 
 A figure that may not be quoted is null, and ``notes`` says why in sentences.
@@ -24,18 +26,20 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import msgspec
 
+from orchestration.analysis.histograms import decode, describe_ms
 from orchestration.analysis.stats import Estimate, estimate
 from orchestration.analysis.theory import QuorumWait, why_no_theory
 from orchestration.report import sentence
-from orchestration.report.records import ParityStatus, Stamp
+from orchestration.report.records import Figures, OperationRow, ParityStatus, Stamp
 from orchestration.thresholds import Outcome, evaluate_all
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from orchestration.report.records import Figures, Manifest, Run, TrialRow
+    from orchestration.report.records import CellKey, Manifest, Run, TrialRow
 
 SCHEMA = 1
+ACKS = ("memory", "fsync")
 STATISTICS = ("mean", "p50", "p95", "p99")
 # A percentile needs at least one sample beyond it: 1 / (1 - p).
 WRITES_NEEDED = {"mean": 1, "p50": 2, "p95": 20, "p99": 100}
@@ -69,11 +73,21 @@ class Difference(Block, frozen=True):
     blocks: int = 0
 
 
+class Operation(msgspec.Struct, frozen=True):
+    """What became of one operation over all trials: successes, errors by code, response times."""
+
+    ok: int
+    errors: dict[str, int]
+    response_ms: Block
+
+
 class Cell(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known about one (scenario, k); see the module's head for the fields."""
+    """What is known about one cell; see the module's head for the fields."""
 
     scenario: str
     k: int
+    ack: str
+    operation: str
     rate: float | None
     users: int | None
     stamp: Stamp
@@ -93,7 +107,19 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
     theory_mean_error_ms: float | None
     residual_ms: Block
     difference_ms: Difference | None
+    over_memory_ms: Difference | None
+    operations: dict[str, Operation]
     notes: list[str]
+
+    def has(self, row: TrialRow) -> bool:
+        """Whether a trial is one of this cell's."""
+        return row.key._replace(ack=row.ack or self.ack) == (
+            self.scenario,
+            self.ack,
+            self.rate,
+            self.users,
+            self.k,
+        )
 
     @property
     def is_quotable(self) -> bool:
@@ -123,7 +149,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 def summarise(run: Run) -> Summary:
     """Return the summary of a run, complete or not."""
     manifest, rows = run.manifest, run.rows
-    cells = _cells(rows)
+    cells = _cells(rows, manifest.ack)
     return Summary(
         run=manifest.run,
         engine=manifest.engine,
@@ -135,7 +161,7 @@ def summarise(run: Run) -> Summary:
         planned_trials=manifest.planned_trials,
         trials_done=len(rows),
         missing=_missing(manifest, rows, lost_line=run.lost_line),
-        sentence=sentence.headline(cells, followers=manifest.followers, ack=manifest.ack),
+        sentence=sentence.headline(cells, followers=manifest.followers),
         cells=cells,
         thresholds=evaluate_all(manifest.scenario.get("thresholds") or [], cells),
     )
@@ -146,18 +172,32 @@ def to_json(summary: Summary) -> bytes:
     return msgspec.json.format(msgspec.json.encode(summary), indent=2) + b"\n"
 
 
-def _cells(rows: Sequence[TrialRow]) -> list[Cell]:
-    grouped: dict[tuple[str, int], list[TrialRow]] = {}
+def _cells(rows: Sequence[TrialRow], ack: str) -> list[Cell]:
+    """Return the cells of all trials; `ack` is that of rows that do not say theirs."""
+    grouped: dict[CellKey, list[TrialRow]] = {}
     for row in rows:
-        grouped.setdefault((row.scenario, row.k), []).append(row)
-    base = {scenario: min(k for s, k in grouped if s == scenario) for scenario, _ in grouped}
+        grouped.setdefault(row.key, []).append(row)
+    keys = sorted(grouped, key=_order)
     return [
-        _cell(grouped[scenario, k], grouped[scenario, base[scenario]])
-        for scenario, k in sorted(grouped)
+        _cell(
+            grouped[key],
+            base=grouped[min(other for other in keys if other._replace(k=key.k) == key)],
+            in_memory=grouped.get(key._replace(ack="memory"), []),
+            ack=key.ack or ack,
+        )
+        for key in keys
     ]
 
 
-def _cell(trials: list[TrialRow], base: list[TrialRow]) -> Cell:
+def _order(key: CellKey) -> tuple[object, ...]:
+    """Return what cells are sorted by: memory before the disk, and k last."""
+    ack = ACKS.index(key.ack) if key.ack in ACKS else len(ACKS)
+    return key.scenario, ack, key.ack, key.rate or 0.0, key.users or 0, key.k
+
+
+def _cell(
+    trials: list[TrialRow], *, base: list[TrialRow], in_memory: list[TrialRow], ack: str
+) -> Cell:
     first = trials[0]
     stamp = max((row.stamp for row in trials), key=STAMPS.index)
     quotable = _quotable(trials)
@@ -166,6 +206,8 @@ def _cell(trials: list[TrialRow], base: list[TrialRow]) -> Cell:
     return Cell(
         scenario=first.scenario,
         k=first.k,
+        ack=ack,
+        operation=first.operation,
         rate=first.rate,
         users=first.users,
         stamp=stamp,
@@ -185,6 +227,8 @@ def _cell(trials: list[TrialRow], base: list[TrialRow]) -> Cell:
         theory_mean_error_ms=error_ms,
         residual_ms=_residual(response, theory),
         difference_ms=_difference(trials, base, quotable),
+        over_memory_ms=_difference(trials, in_memory, quotable) if in_memory else None,
+        operations=_others(trials),
         notes=[*_notes(trials, stamp), *([why] if why else [])],
     )
 
@@ -219,10 +263,11 @@ def _why_not_quoted(trials: Sequence[TrialRow], stamp: Stamp) -> list[str]:
     if stamp != "ok":
         return [f"{stamp}, so no latency is quoted: {_reason(trials, stamp)}."]
     fewest = min(row.writes for row in trials)
+    what = sentence.OPERATIONS[trials[0].operation]
     if not fewest:
-        return ["no latency is quoted: a trial had no acknowledged write."]
+        return [f"no latency is quoted: a trial had no {what.one} that succeeded."]
     return [
-        f"no {name}: it takes {needed} acknowledged writes a trial, one had {fewest}."
+        f"no {name}: it takes {needed} {what.many} a trial, one had {fewest}."
         for name, needed in WRITES_NEEDED.items()
         if needed > fewest
     ]
@@ -277,6 +322,28 @@ def _theory(trials: Sequence[TrialRow]) -> tuple[Block, float | None, str | None
     return block, wait.mean_error_ms(writes) if writes else None, None
 
 
+def _others(trials: Sequence[TrialRow]) -> dict[str, Operation]:
+    """Return the operations that the headline leaves out."""
+    names = sorted({name for row in trials for name in row.operations} - {trials[0].operation})
+    return {name: _operation(trials, name) for name in names}
+
+
+def _operation(trials: Sequence[TrialRow], name: str) -> Operation:
+    found = [row.operations.get(name) or OperationRow() for row in trials]
+    fewest = min(part.ok for part in found)
+    is_ok = all(row.stamp == "ok" for row in trials)
+    quotable = {each for each, needed in WRITES_NEEDED.items() if is_ok and fewest >= needed}
+    figures = [
+        Figures(**describe_ms(decode(part.histograms["response"]))) if part.ok else Figures()
+        for part in found
+    ]
+    return Operation(
+        ok=sum(part.ok for part in found),
+        errors=dict(sum((Counter(part.errors) for part in found), Counter())),
+        response_ms=_block(figures, quotable),
+    )
+
+
 def _residual(response: Block, theory: Block) -> Block:
     found: dict[str, Estimate | None] = {}
     for name in STATISTICS:
@@ -289,7 +356,7 @@ def _difference(
     trials: Sequence[TrialRow], base: Sequence[TrialRow], quotable: set[str]
 ) -> Difference | None:
     """Return the paired difference to the base cell; None where that is this cell or not quoted."""
-    if trials[0].k == base[0].k:
+    if trials[0].key == base[0].key:
         return None
     both = quotable & _quotable(base)
     base_by_block = {row.block: row for row in base}

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from orchestration.report.numbers import ABSENT, decimals_for, fixed, with_interval
+from orchestration.report.sentence import OPERATIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -39,6 +40,8 @@ def columns(cells: Sequence[Cell], *, intervals: Sequence[str] = RESPONSE) -> li
         intervals: The statistics that show their ±.
     """
     return [
+        *_telling("ack", [cell.ack for cell in cells]),
+        *_telling("offered/s", [f"{cell.rate or 0:,g}" for cell in cells]),
         Column("k", [str(cell.k) for cell in cells]),
         *(_response(cells, name, interval=name in intervals) for name in RESPONSE),
         Column("theory", _block(cells, lambda cell: cell.theory_ms), rank=1),
@@ -65,6 +68,11 @@ def columns(cells: Sequence[Cell], *, intervals: Sequence[str] = RESPONSE) -> li
             plain=not any(cell.errors or cell.dropped for cell in cells),
         ),
     ]
+
+
+def _telling(heading: str, texts: list[str]) -> list[Column]:
+    """Return the column of a setting, if the cells differ in it."""
+    return [Column(heading, texts, is_number=heading != "ack")] if len(set(texts)) > 1 else []
 
 
 def errors(cell: Cell) -> str:
@@ -98,7 +106,8 @@ def _residuals(cells: Sequence[Cell]) -> list[str]:
 
 def caption(cells: Sequence[Cell], shown: Sequence[Column]) -> str:
     """Return what the table with these columns means, and what its constant ones would say."""
-    what = "Response time of writes in ms, from the intended start: means over trials"
+    operations = " and ".join(dict.fromkeys(OPERATIONS[cell.operation].many for cell in cells))
+    what = f"Response time of {operations} in ms, from the intended start: means over trials"
     has_intervals = any("±" in text for column in shown for text in column.texts)
     parts = [f"{what}, ± half the 95% interval." if has_intervals else f"{what}."]
     if any(column.heading == "theory" for column in shown):
@@ -116,8 +125,8 @@ def caption(cells: Sequence[Cell], shown: Sequence[Column]) -> str:
 
 def notes(cells: Sequence[Cell]) -> list[str]:
     """Return the cells' notes, each once with the k that it is about: "k=1, 2: no p99, …"."""
-    lines: dict[str, list[int]] = {}
+    lines: dict[str, dict[int, None]] = {}
     for cell in cells:
         for note in cell.notes:
-            lines.setdefault(note, []).append(cell.k)
+            lines.setdefault(note, {})[cell.k] = None
     return [f"k={', '.join(str(k) for k in ks)}: {note}" for note, ks in lines.items()]

@@ -16,7 +16,7 @@ import msgspec
 
 from orchestration.report.hgrm import to_hgrm
 from orchestration.report.records import ParityStatus, ReplicaParity, Run, read_run
-from orchestration.report.summary import PARITIES, Summary, summarise, to_json
+from orchestration.report.summary import PARITIES, Cell, Summary, summarise, to_json
 
 CHART_NAME = "quorum_vs_latency"
 SPECTRUM_NAME = "percentile_spectrum"
@@ -27,7 +27,8 @@ def write_report(run_dir: Path, root: Path | None = None) -> Summary:
     """Draw a run from its ``manifest.json`` and ``cells.jsonl``, and return its summary.
 
     Args:
-        run_dir: Receives ``summary.json``, charts, ``*.hgrm``, ``report.html``, ``report.md``.
+        run_dir: Receives ``summary.json``, charts, ``*.hgrm``, ``report.html``, ``report.md``,
+            ``summary.md`` and ``junit.xml``.
         root: Receives ``quorum_vs_latency.png``, ``perf_summary.json`` and ``latest``; None
             leaves them alone.
 
@@ -40,7 +41,7 @@ def write_report(run_dir: Path, root: Path | None = None) -> Summary:
     for name, content in files.items():
         replace_file(run_dir / name, content)
     # What an earlier drawing, of fewer trials, could still quote.
-    for stale in run_dir.glob("response_k*.hgrm"):
+    for stale in run_dir.glob("response_*.hgrm"):
         if stale.name not in files:
             stale.unlink()
     if root is not None:
@@ -56,6 +57,7 @@ def _files(run: Run, summary: Summary) -> dict[str, bytes]:
     from orchestration.report import (  # noqa: PLC0415
         drawing,
         html,
+        junit,
         markdown,
         quorum_chart,
         spectrum_chart,
@@ -71,12 +73,25 @@ def _files(run: Run, summary: Summary) -> dict[str, bytes]:
         files[f"{name}.svg"] = drawing.to_svg(figure)
     for cell in summary.cells:
         if cell.is_quotable:
-            histogram = spectrum_chart.response_histogram(run.rows, cell.k)
-            files[f"response_k{cell.k}.hgrm"] = to_hgrm(histogram)
+            histogram = spectrum_chart.response_histogram(run.rows, cell)
+            files[f"response_{_file_name(cell, summary)}.hgrm"] = to_hgrm(histogram)
     charts = [files[f"{name}.svg"].decode() for name in figures]
     files["report.html"] = html.render(run, summary, charts).encode()
     files["report.md"] = markdown.render(run, summary, list(figures)).encode()
+    files["summary.md"] = markdown.render(run, summary, []).encode()
+    files["junit.xml"] = junit.render(run, summary)
     return files
+
+
+def _file_name(cell: Cell, summary: Summary) -> str:
+    """Return "k3", with what tells the cell from others of the same k: "fsync_k3"."""
+    same_k = [other for other in summary.cells if other.k == cell.k]
+    parts = [
+        cell.ack if len({other.ack for other in same_k}) > 1 else "",
+        f"{cell.rate:g}" if cell.rate and len({other.rate for other in same_k}) > 1 else "",
+        f"k{cell.k}",
+    ]
+    return "_".join(filter(None, parts))
 
 
 def perf_summary(run: Run, summary: Summary) -> dict[str, Any]:

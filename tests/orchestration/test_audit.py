@@ -14,6 +14,7 @@ GOOD = Evidence(
     send_delay_p99_ms=1.0,
     response_p50_ms=50.0,
     generator_cpu_share=0.2,
+    generator_lag_ms=1.0,
     has_ended_early=False,
     parity="match",
 )
@@ -33,6 +34,8 @@ def test_a_trial_that_went_well_is_ok() -> None:
         ({"parity": "mismatch"}, "invalid"),
         ({"send_delay_p99_ms": 10.5}, "generator-bound"),
         ({"generator_cpu_share": 0.99}, "generator-bound"),
+        ({"generator_lag_ms": 10.5}, "generator-bound"),
+        ({"samples": 395}, "invalid"),
         ({"dropped": 1, "completed": 399}, "saturated"),
         ({"completed": 379}, "saturated"),
         ({"dropped": 50, "send_delay_p99_ms": 80.0}, "generator-bound"),
@@ -50,7 +53,7 @@ def test_a_trial_that_cannot_be_quoted_gets_its_stamp_and_a_reason(
 @pytest.mark.parametrize(
     "changes",
     [
-        {"samples": 1, "response_p50_ms": 900.0},
+        {"samples": 396, "response_p50_ms": 900.0},
         {"response_p50_ms": 5_000.0, "send_delay_p99_ms": 400.0},
         {"completed": 381},
         {"send_delay_p99_ms": 10.0},

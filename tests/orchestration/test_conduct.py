@@ -1,20 +1,17 @@
 """From a scenario to load and exit code."""
 
-from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import httpx
 import pytest
 
-from orchestration.conduct import LOCUSTFILES, exit_code, load_plan, merge_timelines, resolve
+from orchestration.conduct import exit_code, load_plan, locustfile_of, resolve
 from orchestration.control import Control
-from orchestration.load.results import TimelineRow, TimelineWriter, timeline_path
 from orchestration.loadgen import locustfile_path
-from orchestration.manifest import RunFolder
 from orchestration.request import SweepRequest, to_scenario, with_environment
-from orchestration.scenario import Cell
+from orchestration.scenario import WORKLOADS, Cell, Workload
 from orchestration.sweep import Ending
+from orchestration.thresholds import Status
 
 CELL = Cell(block=1, k=3, seed=42)
 COMPLETE = Ending("complete", 4)
@@ -22,7 +19,9 @@ COMPLETE = Ending("complete", 4)
 
 def summary(verdict: str, *stamps: str) -> SimpleNamespace:
     """As much of a summary as decides the exit code."""
-    return SimpleNamespace(verdict=verdict, cells=[SimpleNamespace(stamp=s) for s in stamps])
+    return SimpleNamespace(
+        verdict=verdict, cells=[SimpleNamespace(stamp=s) for s in stamps], thresholds=[]
+    )
 
 
 @pytest.mark.parametrize(("verdict", "code"), [("valid", 0), ("violated", 1), ("unknown", 2)])
@@ -45,15 +44,34 @@ def test_strict_wants_every_cell_ok(verdict: str, stamps: list[str], code: int) 
     assert exit_code(summary(verdict, *stamps), COMPLETE, is_strict=True) == code
 
 
+@pytest.mark.parametrize(
+    ("verdict", "statuses", "code"),
+    [
+        ("valid", ["passed"], 0),
+        ("valid", ["passed", "breached", "unknown"], 99),
+        ("valid", ["passed", "unknown"], 2),
+        ("violated", ["breached"], 1),
+        ("unknown", ["breached"], 99),
+    ],
+)
+def test_thresholds_decide_unless_the_data_is_wrong(
+    verdict: str, statuses: list[Status], code: int
+) -> None:
+    """99 if one is breached, 2 if one cannot be told, 1 whatever they say if replicas differ."""
+    found = summary(verdict, "ok")
+    found.thresholds = [SimpleNamespace(status=status) for status in statuses]
+    assert exit_code(found, COMPLETE) == code
+
+
 def test_an_interrupted_sweep_ends_with_the_signal_whatever_it_found() -> None:
     """The caller asked it to stop, and it did."""
     assert exit_code(summary("violated", "ok"), Ending("interrupted", 1, 130)) == 130
 
 
-@pytest.mark.parametrize("workload", ["writes", "mixed", "seed"])
-def test_every_workload_has_its_locustfile(workload: str) -> None:
+@pytest.mark.parametrize("workload", WORKLOADS)
+def test_every_workload_has_its_locustfile(workload: Workload) -> None:
     """What can be chosen can be run."""
-    assert locustfile_path(LOCUSTFILES[workload]).is_file()
+    assert locustfile_path(locustfile_of(workload)).is_file()
 
 
 def test_an_open_loop_keeps_its_rate_and_its_cells_seed() -> None:
@@ -88,18 +106,3 @@ def test_an_attached_cluster_is_asked_for_its_followers() -> None:
     with Control(transport=httpx.MockTransport(answer)) as control:
         scenario = resolve(SweepRequest(attach_url="http://leader/"), control, fresh_seed=1)
     assert (scenario.followers, scenario.quorums) == (2, (0, 1, 2))
-
-
-def test_timelines_are_gathered_with_their_cells(tmp_path: Path) -> None:
-    """Each row says which trial it belongs to; a trial without rows adds none."""
-    run = RunFolder(path=tmp_path, root=tmp_path)
-    for cell, t_s in ((CELL, 1.0), (replace(CELL, block=0, k=10), 2.0)):
-        folder = run.trial(cell)
-        folder.mkdir(parents=True)
-        writer = TimelineWriter(timeline_path(folder, 0))
-        writer.append(TimelineRow(t_s, 1, 1, 1, 0, 0, 0, 1.0, 1.0, 1.0))
-        writer.close()
-    merge_timelines(run)
-    header, *lines = (tmp_path / "timeline.csv").read_text().splitlines()
-    assert header.startswith("block,k,t_s,offered,")
-    assert [line.split(",")[:3] for line in lines] == [["0", "10", "2.0"], ["1", "3", "1.0"]]

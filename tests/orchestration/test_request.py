@@ -105,8 +105,8 @@ def test_a_bad_variable_is_refused_by_its_name(variable: str) -> None:
         ({"attach_url": "http://a", "engine": "local"}, "--engine"),
         ({"attach_url": "http://a", "followers": 3}, "--followers"),
         ({"rate_per_s": 5.0, "users": 3}, "--users"),
-        ({"durable": True, "attach_url": "http://a"}, "--durable"),
-        ({"durable": True, "engine": "compose"}, "--durable"),
+        ({"acks": ("memory", "fsync"), "attach_url": "http://a"}, "--durable"),
+        ({"acks": ("memory", "fsync"), "engine": "compose"}, "--durable"),
         ({"rate_per_s": 5.0, "workload": "seed"}, "--rate"),
     ],
 )

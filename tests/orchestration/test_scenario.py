@@ -1,5 +1,7 @@
 """The description of a sweep, and the order of its cells."""
 
+import itertools
+import json
 from collections import Counter
 from dataclasses import replace
 
@@ -8,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestration.errors import UsageError
-from orchestration.scenario import Scenario, expected_duration_s, expected_trial_s, plan
+from orchestration.scenario import Ack, Scenario, expected_duration_s, expected_trial_s, plan
 
 SCENARIO = Scenario(
     workload="writes",
@@ -30,17 +32,19 @@ SCENARIO = Scenario(
 @given(
     trials=st.integers(1, 6),
     quorums=st.sets(st.integers(0, 5), min_size=1),
+    acks=st.sampled_from([("memory",), ("fsync",), ("memory", "fsync")]),
     seed=st.integers(0, 2**32 - 1),
 )
 def test_plan_of_any_scenario_has_complete_blocks(
-    trials: int, quorums: set[int], seed: int
+    trials: int, quorums: set[int], acks: tuple[Ack, ...], seed: int
 ) -> None:
-    """Every block holds every k exactly once, and blocks follow one another."""
+    """Every block holds every k once with every ack, and blocks follow one another."""
     ordered = tuple(sorted(quorums))
-    cells = plan(replace(SCENARIO, trials=trials, quorums=ordered, seed=seed))
+    cells = plan(replace(SCENARIO, trials=trials, quorums=ordered, acks=acks, seed=seed))
     assert [cell.block for cell in cells] == sorted(cell.block for cell in cells)
-    counted = Counter((cell.block, cell.k) for cell in cells)
-    assert counted == Counter((block, k) for block in range(trials) for k in ordered)
+    counted = Counter((cell.block, cell.k, cell.ack) for cell in cells)
+    assert counted == Counter(itertools.product(range(trials), ordered, acks))
+    assert len({cell.folder for cell in cells}) == len(cells)
 
 
 def test_plan_of_the_same_seed_is_the_same() -> None:
@@ -79,7 +83,13 @@ def test_cells_of_one_block_share_their_seed_and_blocks_differ() -> None:
         ({"delay_ms": (100.0, 0.0)}, "--delay"),
         ({"seed": -1}, "--seed"),
         ({"total_writes": 0}, "TOTAL_WRITES"),
-        ({"keys": 0}, "KEY_COUNT"),
+        ({"keys": 0}, "--keys"),
+        ({"value_bytes": (10, 64)}, "--value-bytes"),
+        ({"read_share": 1.5}, "--read-share"),
+        ({"processes": 0}, "--processes"),
+        ({"engine": "compose", "acks": ("fsync",)}, "DATA_DIR"),
+        ({"acks": ("",)}, "DATA_DIR"),
+        ({"engine": "attached", "acks": ("",), "is_pinned": True}, "--pin"),
     ],
 )
 def test_a_bad_setting_is_refused_by_its_name(changes: dict[str, object], name: str) -> None:
@@ -112,3 +122,12 @@ def test_settings_as_json_hold_every_field() -> None:
     """The manifest repeats the whole scenario."""
     assert SCENARIO.as_dict()["quorums"] == [0, 1, 2, 3, 4, 5]
     assert set(SCENARIO.as_dict()) == set(Scenario.__slots__)
+
+
+def test_a_scenario_comes_back_from_its_json() -> None:
+    """A run that was stopped is resumed by what its manifest says."""
+    odd = replace(
+        SCENARIO, acks=("memory", "fsync"), value_bytes=(64, 99), thresholds=("p99 < 1s",)
+    )
+    for scenario in (SCENARIO, odd):
+        assert Scenario.from_dict(json.loads(json.dumps(scenario.as_dict()))) == scenario

@@ -10,8 +10,9 @@ from typing import Any
 import httpx
 import pytest
 
+from orchestration.clusters.group import ClusterGroup
 from orchestration.control import Control
-from orchestration.errors import ClusterError
+from orchestration.errors import ClusterError, UsageError
 from orchestration.interrupt import Interrupted
 from orchestration.load.results import (
     OperationResult,
@@ -22,6 +23,7 @@ from orchestration.load.results import (
 from orchestration.loadgen import LoadgenError
 from orchestration.manifest import RunFolder, create_run_folder, start_manifest
 from orchestration.progress import Progress
+from orchestration.resume import open_run
 from orchestration.scenario import Cell, Scenario, plan
 from orchestration.sweep import Ending, Sweep
 
@@ -128,6 +130,18 @@ def run_sweep(
 ) -> tuple[Ending, RunFolder]:
     """A sweep whose i-th trial gives ``trial(i)``."""
     run = create_run_folder(tmp_path, "writes", NOW)
+    manifest = start_manifest(run, SCENARIO, command=["quorumeter"], planned_trials=4, now=NOW)
+    return carry_on(run, manifest, cluster, trial), run
+
+
+def carry_on(
+    run: RunFolder,
+    manifest: dict[str, Any],
+    cluster: FakeCluster,
+    trial: Callable[[int], TrialResult],
+    done: tuple[Cell, ...] = (),
+) -> Ending:
+    """A sweep that leaves out what is done; its i-th trial gives ``trial(i)``."""
     count = iter(range(100))
 
     def run_trial(
@@ -137,17 +151,17 @@ def run_sweep(
         return trial(next(count))
 
     with Control(transport=httpx.MockTransport(cluster.answer)) as control:
-        ending = Sweep(
+        return Sweep(
             SCENARIO,
-            cluster,
+            ClusterGroup({"memory": cluster}),
             run,
-            start_manifest(run, SCENARIO, command=["quorumeter"], planned_trials=4, now=NOW),
+            manifest,
             run_trial=run_trial,
             control=control,
             progress=Progress(),
+            done=done,
             now=lambda: NOW,
         ).execute()
-    return ending, run
 
 
 def rows(run: RunFolder) -> list[dict[str, Any]]:
@@ -232,6 +246,48 @@ def test_an_interrupted_sweep_keeps_its_rows_and_stops_its_cluster(tmp_path: Pat
     assert len(rows(run)) == 2
     assert manifest(run)["status"] == "interrupted"
     assert cluster.calls[-1] == "stop"
+
+
+@pytest.mark.parametrize("cut", [b"", b'{"block": 1, "k"'])
+def test_a_resumed_sweep_is_the_one_that_was_never_stopped(tmp_path: Path, cut: bytes) -> None:
+    """The same cells in the same order, each once, whether or not a line was cut off."""
+
+    def trial(index: int) -> TrialResult:
+        if index == 2:
+            raise Interrupted(2)
+        return good_result()
+
+    _, run = run_sweep(tmp_path, FakeCluster(), trial)
+    with (run.path / "cells.jsonl").open("ab") as file:
+        file.write(cut)
+    run, scenario, found, done = open_run(run.path)
+    assert scenario == SCENARIO
+    assert done == plan(SCENARIO)[:2]
+    ending = carry_on(run, found, FakeCluster(), lambda _: good_result(), done)
+    assert ending == Ending("complete", 4)
+    assert [(row["block"], row["k"], row["seed"]) for row in rows(run)] == [
+        (cell.block, cell.k, cell.seed) for cell in plan(SCENARIO)
+    ]
+    assert (manifest(run)["status"], len(manifest(run)["resumed_at"])) == ("complete", 1)
+
+
+def test_a_run_of_another_machine_is_not_resumed(tmp_path: Path) -> None:
+    """Trials of two machines in one run would be compared as if they were of one."""
+    _, run = run_sweep(tmp_path, FakeCluster(), lambda _: good_result())
+    found = manifest(run)
+    found["machine"]["cores"] += 1
+    (run.path / "manifest.json").write_text(json.dumps(found))
+    with pytest.raises(UsageError, match="another machine"):
+        open_run(run.path)
+
+
+@pytest.mark.parametrize("damage", ["{", '{"run": "x"}', None])
+def test_what_is_no_run_is_not_resumed(tmp_path: Path, damage: str | None) -> None:
+    """A wrong folder is one sentence, and nothing in it changes."""
+    if damage is not None:
+        (tmp_path / "manifest.json").write_text(damage)
+    with pytest.raises(UsageError, match="cannot be resumed"):
+        open_run(tmp_path)
 
 
 def test_a_trial_that_the_generator_could_not_run_is_invalid(tmp_path: Path) -> None:

@@ -32,8 +32,9 @@ def test_load_side_may_import_nothing_else_of_the_orchestrator(folder: str) -> N
 
 
 def test_orchestrator_may_import_only_the_pure_part_of_the_load_side() -> None:
-    """Schedules and results are plain Python; everything else brings gevent along."""
-    pure = {"orchestration.load.results", "orchestration.load.schedule"}
+    """Plans, schedules and results are plain Python; everything else brings gevent along."""
+    names = ("plan", "results", "schedule", "workload")
+    pure = {f"orchestration.load.{name}" for name in names}
     assert modules_of("orchestration/load") - pure <= banned_in("orchestration")
     assert {"locust", "gevent", "locustfiles", "kv_app"} <= banned_in("orchestration")
 

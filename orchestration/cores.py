@@ -1,0 +1,35 @@
+"""Which cores the nodes and the generator run on."""
+
+from dataclasses import dataclass
+
+import psutil
+
+from orchestration.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Cores:
+    """Numbers of cores; empty where nothing is pinned.
+
+    Attributes:
+        store: for the nodes.
+        generator: for the load processes.
+    """
+
+    store: tuple[int, ...] = ()
+    generator: tuple[int, ...] = ()
+
+
+def divide_cores(load_processes: int) -> Cores:
+    """Divides this machine's cores: one for each load process, as long as one is left for nodes.
+
+    Raises:
+        UsageError: The system cannot pin processes, or there is one core only.
+    """
+    if not hasattr(psutil.Process, "cpu_affinity"):
+        raise UsageError("--pin: this system cannot give a process cores of its own; leave it out.")
+    available = sorted(psutil.Process().cpu_affinity() or [])
+    if len(available) < 2:  # noqa: PLR2004 - one for each side
+        raise UsageError("--pin takes two cores at least, and this machine has one; leave it out.")
+    count = min(load_processes, len(available) - 1)
+    return Cores(store=tuple(available[:-count]), generator=tuple(available[-count:]))
