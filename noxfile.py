@@ -48,6 +48,7 @@ PURE_MODULES = (
     "orchestration/limits.py",
     "orchestration/load/schedule.py",
     "orchestration/report/hgrm.py",
+    "orchestration/saturation.py",
     "orchestration/scenario.py",
     "orchestration/thresholds.py",
 )
