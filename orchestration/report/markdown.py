@@ -26,16 +26,16 @@ def render(run: Run, summary: Summary, charts: Sequence[str]) -> str:
         charts: Names of the charts beside the file, without their ending; none for a text that
             stands by itself.
     """
-    parts = [f"# {_escaped(summary.sentence)}", _verdict(summary)]
+    parts = [f"# {escaped(summary.sentence)}", _verdict(summary)]
     if summary.missing:
         parts.append(summary.missing)
     if summary.thresholds:
-        parts.append(_table(threshold_table.columns(summary.thresholds)))
+        parts.append(table(threshold_table.columns(summary.thresholds)))
     parts += [f"![{name.replace('_', ' ')}]({name}.png)" for name in charts]
     if summary.cells:
         columns = tables.columns(summary.cells)
-        parts += [_table(columns), tables.caption(summary.cells, columns)]
-        parts.append("\n".join(f"- {_escaped(line)}" for line in tables.notes(summary.cells)))
+        parts += [table(columns), tables.caption(summary.cells, columns)]
+        parts.append("\n".join(f"- {escaped(line)}" for line in tables.notes(summary.cells)))
     parts.append("\n".join(f"> {line}  " for line in conditions.footnote(run).splitlines()))
     return "\n\n".join(filter(None, parts)) + "\n"
 
@@ -47,14 +47,16 @@ def _verdict(summary: Summary) -> str:
     return f"Verdict **{summary.verdict}**{thresholds}. Run `{summary.run}`."
 
 
-def _table(columns: Sequence[tables.Column]) -> str:
+def table(columns: Sequence[tables.Column]) -> str:
+    """Return a table of Markdown."""
     rows = [
         [column.heading for column in columns],
         ["--:" if column.is_number else ":--" for column in columns],
-        *zip(*(map(_escaped, column.texts) for column in columns), strict=True),
+        *zip(*(map(escaped, column.texts) for column in columns), strict=True),
     ]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
+    """Return a text that Markdown shows as it is, within a table too."""
     return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
