@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import io
 import textwrap
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import matplotlib as mpl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ VERMILLION = "#D55E00"
 INK = "#1A1A1A"
 GREY = "#595959"
 PALE = "#D9D9D9"
+# (x, y, text, colour) where a line ends, in data coordinates.
+LineEnd: TypeAlias = tuple[float, float, str, str]
 # From so many k on, labels get small and the words under the axis give way.
 MANY_KS = 10
 TITLE_SIZE = 18
@@ -107,6 +110,11 @@ def panels(cells: Sequence[Cell]) -> list[tuple[str, list[Cell]]]:
     return [(titles.get(ack, ack) if several else "", group) for ack, group in found.items()]
 
 
+def quorum_colour(k: int, followers: int) -> str:
+    """Return a k's own colour, of viridis without its pale end: ordered for any colour vision."""
+    return to_hex(mpl.colormaps["viridis"](0.78 * (1 - k / max(1, followers))))
+
+
 def spread(positions: Sequence[float], gap: float, low: float, high: float) -> list[float]:
     """Return positions near the given ones, in their order, at least `gap` apart if they fit.
 
@@ -132,9 +140,7 @@ def spread(positions: Sequence[float], gap: float, low: float, high: float) -> l
     return placed
 
 
-def label_line_ends(
-    axes: Axes, ends: Sequence[tuple[float, float, str, str]], *, size: float = 11
-) -> None:
+def label_line_ends(axes: Axes, ends: Sequence[LineEnd], *, size: float = 11) -> None:
     """Write labels right of the axes at the height of their lines' ends, kept apart.
 
     Args:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeAlias
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.colors import to_hex
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from orchestration.analysis import histograms
@@ -22,13 +20,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from orchestration.report.drawing import LineEnd
     from orchestration.report.records import Run, TrialRow
     from orchestration.report.summary import Cell, Summary
 
 # A cell, the shares of its requests, and the latency in ms that each share did not exceed.
 Curve: TypeAlias = "tuple[Cell, np.ndarray, np.ndarray]"
-# x, y, text and colour.
-LineEnd: TypeAlias = tuple[float, float, str, str]
 
 # A percentile far out is drawn only while so many samples lie beyond it: p99.9 takes 10,000.
 SAMPLES_BEYOND = 10
@@ -135,16 +132,11 @@ def _draw_curves(axes: Axes, curves: Sequence[Curve], rows: Sequence[TrialRow]) 
     _set_percent_axis(axes, furthest)
     ends = []
     for cell, share, latency in curves:
-        colour = _colour(cell.k, rows[0].followers)
+        colour = drawing.quorum_colour(cell.k, rows[0].followers)
         axes.plot(1 / (1 - share), latency, lw=2.2, color=colour)
         _draw_theory(axes, cell, rows, share[-1], colour)
         ends.append((1 / (1 - share[-1]), latency[-1], f"k={cell.k}", colour))
     return ends
-
-
-def _colour(k: int, followers: int) -> str:
-    """Return a k's own colour, of viridis without its pale end: ordered for any colour vision."""
-    return to_hex(mpl.colormaps["viridis"](0.78 * (1 - k / max(1, followers))))
 
 
 def _draw_theory(
