@@ -13,7 +13,7 @@ from orchestration.report import conditions, tables, threshold_table
 from orchestration.report.numbers import ABSENT, fixed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from orchestration.report.records import Run
     from orchestration.report.summary import Summary
@@ -33,6 +33,29 @@ def render(run: Run, summary: Summary, charts: Sequence[str]) -> str:
         charts: The SVG text of the quorum chart and of the spectrum; they are trusted, as all
             else is escaped.
     """
+    shown = tables.columns(summary.cells)
+    return fill(
+        "report.html.j2",
+        run,
+        dict(zip(CHART_NAMES, charts, strict=True)),
+        summary=summary,
+        columns=shown,
+        caption=tables.caption(summary.cells, shown),
+        notes=tables.notes(summary.cells),
+        thresholds=threshold_table.columns(summary.thresholds),
+        ack=conditions.ack_meaning(summary.ack),
+    )
+
+
+def fill(template: str, run: Run, charts: Mapping[str, str], **values: object) -> str:
+    """Return a page from one of the templates, with the run's settings and trials at its end.
+
+    Args:
+        template: Its file's name.
+        run: What was read.
+        charts: SVG text by what it shows; they are trusted, as all else is escaped.
+        values: What the template names besides.
+    """
     environment = Environment(
         loader=PackageLoader("orchestration.report"),
         autoescape=True,
@@ -40,23 +63,17 @@ def render(run: Run, summary: Summary, charts: Sequence[str]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    shown = tables.columns(summary.cells)
-    return environment.get_template("report.html.j2").render(
+    return environment.get_template(template).render(
         run=run,
-        summary=summary,
         figures=[
             # Our own drawing, whose texts matplotlib has escaped.
             Markup(inline(svg, name, prefix=f"chart{index}-"))  # noqa: S704
-            for index, (svg, name) in enumerate(zip(charts, CHART_NAMES, strict=True))
+            for index, (name, svg) in enumerate(charts.items())
         ],
-        columns=shown,
-        caption=tables.caption(summary.cells, shown),
-        notes=tables.notes(summary.cells),
-        thresholds=threshold_table.columns(summary.thresholds),
         audit=_audit(run),
-        ack=conditions.ack_meaning(summary.ack),
         settings=dict(_flat(run)),
         machine=conditions.machine(run.manifest),
+        **values,
     )
 
 
