@@ -54,7 +54,11 @@ class Evidence:
 def audit(evidence: Evidence) -> tuple[Stamp, str]:
     """The stamp of a trial, and its reason: a clause without a full stop, empty for ``ok``."""
     return (
-        _find_invalid(evidence) or _find_generator(evidence) or _find_rate(evidence) or ("ok", "")
+        _find_invalid(evidence)
+        or _find_generator(evidence)
+        or _find_errors(evidence)
+        or _find_rate(evidence)
+        or ("ok", "")
     )
 
 
@@ -63,10 +67,6 @@ def _find_invalid(evidence: Evidence) -> tuple[Stamp, str] | None:
         return "invalid", "the load ended before its plan was done"
     if evidence.samples == 0:
         return "invalid", "no request succeeded"
-    failed = evidence.completed - evidence.samples
-    if failed > ERROR_SHARE * evidence.completed:
-        share = f"{failed} of {evidence.completed} requests failed, more than {ERROR_SHARE:.0%}"
-        return "invalid", f"{share}: the latencies of the others would flatter"
     if evidence.parity == "mismatch":
         return "invalid", "replicas differ from the leader"
     if evidence.parity == "error":
@@ -87,6 +87,14 @@ def _find_generator(evidence: Evidence) -> tuple[Stamp, str] | None:
         return "generator-bound", f"{late} (p99; allowed {allowed_ms:.1f} ms)"
     if evidence.generator_cpu_share > BUSY_CPU_SHARE:
         return "generator-bound", f"the generator used {evidence.generator_cpu_share:.0%} of a core"
+    return None
+
+
+def _find_errors(evidence: Evidence) -> tuple[Stamp, str] | None:
+    failed = evidence.completed - evidence.samples
+    if failed > ERROR_SHARE * evidence.completed:
+        share = f"{failed} of {evidence.completed} requests failed, more than {ERROR_SHARE:.0%}"
+        return "invalid", f"{share}: the latencies of the others would flatter"
     return None
 
 

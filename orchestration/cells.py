@@ -7,7 +7,7 @@ from typing import Any
 
 from orchestration.analysis.histograms import FIGURES, describe_ms
 from orchestration.audit import Evidence, audit
-from orchestration.load.results import OperationResult, TrialResult, new_histogram
+from orchestration.load.results import QUANTITIES, OperationResult, TrialResult, new_histogram
 from orchestration.parity import Parity
 from orchestration.scenario import Cell, Scenario
 
@@ -28,15 +28,15 @@ def cell_row(
 ) -> dict[str, Any]:
     """Everything that a report needs of one trial, as JSON values.
 
-    The blocks ``response_ms``, ``service_ms`` and ``send_delay_ms`` are of one operation, the
-    headline; counts and rates are of all.
+    The blocks ``response_ms``, ``service_ms``, ``send_delay_ms`` and ``uncorrected_ms`` are of one
+    operation, the headline; counts and rates are of all.
     """
     samples = sum(operation.ok for operation in result.operations.values())
     headline = next((name for name in HEADLINES if name in result.operations), HEADLINES[0])
     shown = result.operations.get(headline)
     blocks = {
         f"{name}_ms": describe_ms(shown.histograms[name]) if shown else dict.fromkeys(FIGURES)
-        for name in ("response", "service", "send_delay")
+        for name in QUANTITIES
     }
     stamp, reason = audit(_evidence(result, parity, samples, blocks["response_ms"]["p50"]))
     return {

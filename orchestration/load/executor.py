@@ -55,7 +55,7 @@ class Sender:
     def __init__(self, request_event: RequestEvent) -> None:
         self._event = request_event
 
-    def send(self, request: Request, intended_start_ns: int) -> None:
+    def send(self, request: Request, intended_start_ns: int, is_seen: bool) -> None:  # noqa: FBT001 - as handed on
         """Sends now, and records what came of it."""
         failure: Exception | None = None
         start_ns = now_ns()
@@ -77,6 +77,7 @@ class Sender:
                 start_ns,
                 end_ns,
                 None if failure is None else _code(failure),
+                is_seen,
             ),
         )
 
@@ -96,16 +97,16 @@ class _Worker:
         self._waiter = Waiter()
         self.greenlet: Greenlet = gevent.spawn(self._run)
 
-    def hand(self, request: Request, intended_start_ns: int) -> None:
-        """Has the worker send as soon as the caller lets go of the loop."""
-        get_hub().loop.run_callback(self._waiter.switch, (request, intended_start_ns))
+    def hand(self, *task: object) -> None:
+        """Has the worker send, as `Sender.send` is told, once the caller lets go of the loop."""
+        get_hub().loop.run_callback(self._waiter.switch, task)
 
     def _run(self) -> None:
         while True:
-            request, intended_start_ns = self._waiter.get()
+            task = self._waiter.get()
             self._waiter.clear()
             try:
-                self._sender.send(request, intended_start_ns)
+                self._sender.send(*task)
             finally:
                 self._back(self)
 
@@ -142,16 +143,16 @@ class OpenLoop:
         gevent.killall([worker.greenlet for worker in self._workers])
 
     def _dispatch(self, request: Request, intended_start_ns: int) -> None:
-        self._recorder.offer(intended_start_ns)
+        is_seen = self._recorder.offer(intended_start_ns)
         if self._idle:
             worker = self._idle.pop()
         elif len(self._workers) < self._in_flight_limit:
             worker = _Worker(self._sender, self._idle.append)
             self._workers.append(worker)
         else:
-            self._recorder.drop(intended_start_ns)
+            self._recorder.drop(intended_start_ns, is_seen=is_seen)
             return
-        worker.hand(request, intended_start_ns)
+        worker.hand(request, intended_start_ns, is_seen)
 
     def _drain(self) -> None:
         deadline_ns = now_ns() + round(DRAIN_LIMIT_S * NS_PER_S)
@@ -185,8 +186,8 @@ class ClosedLoop:
             while self._take_turn():
                 request = next_request()
                 intended_start_ns = now_ns()
-                self._recorder.offer(intended_start_ns)
-                self._sender.send(request, intended_start_ns)
+                is_seen = self._recorder.offer(intended_start_ns)
+                self._sender.send(request, intended_start_ns, is_seen)
         finally:
             self._users -= 1
         return self._users == 0

@@ -17,13 +17,14 @@ from orchestration.load.results import (
     TrialResult,
     new_histogram,
 )
+from orchestration.load.waiting import WaitingClients
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from hdrh.histogram import HdrHistogram
 
-    from orchestration.load.plan import LoadPlan
+    from orchestration.load.plan import LoadPlan, Share
 
 NS_PER_MS = 1_000_000
 # HdrHistogram keeps 3 significant digits by 2048 sub-buckets (11 bits).
@@ -38,6 +39,8 @@ class Sample(NamedTuple):
     start_ns: int
     end_ns: int
     error: str | None
+    is_seen: bool = False
+    """Whether a client that waits for its answers would have sent it."""
 
 
 class LatencyCounts:
@@ -86,7 +89,7 @@ def _value_at(buckets: list[tuple[int, int]], rank: int) -> int:
 class _OperationCounts:
     """One operation's successes, errors and latencies so far."""
 
-    __slots__ = ("errors", "ok", "response", "send_delay", "service")
+    __slots__ = ("errors", "ok", "response", "send_delay", "service", "uncorrected")
 
     def __init__(self) -> None:
         self.ok = 0
@@ -94,6 +97,7 @@ class _OperationCounts:
         self.response = LatencyCounts()
         self.service = LatencyCounts()
         self.send_delay = LatencyCounts()
+        self.uncorrected = LatencyCounts()
 
     def result(self) -> OperationResult:
         histograms = {name: getattr(self, name).to_histogram() for name in QUANTITIES}
@@ -107,7 +111,7 @@ class Recorder:
     window alike. A request belongs to the window by its intended start, whenever it ends.
     """
 
-    def __init__(self, plan: LoadPlan, start_ns: int) -> None:
+    def __init__(self, plan: LoadPlan, start_ns: int, share: Share | None = None) -> None:
         self._start_ns = start_ns
         self._window_start_ns = start_ns + plan.warmup_ns
         self._plan = plan
@@ -119,16 +123,24 @@ class Recorder:
         self._last_end_ns = start_ns
         self.in_flight = 0
         self._second = _Second()
+        self._clients = WaitingClients(plan.rate_per_s / (share.count if share else 1))
 
-    def offer(self, intended_start_ns: int) -> None:
-        """An arrival is due; `on_request` or `drop` follows."""
+    def offer(self, intended_start_ns: int) -> bool:
+        """An arrival is due; `on_request` or `drop` follows.
+
+        Returns:
+            Whether a client that waits for its answers would have sent it.
+        """
         self.in_flight += 1
         self._second.offered += 1
         if intended_start_ns >= self._window_start_ns:
             self._offered += 1
+        return self._clients.begin()
 
-    def drop(self, intended_start_ns: int) -> None:
+    def drop(self, intended_start_ns: int, *, is_seen: bool) -> None:
         """The arrival was not sent, because too many were in flight."""
+        if is_seen:
+            self._clients.end()
         self.in_flight -= 1
         self._second.dropped += 1
         if intended_start_ns >= self._window_start_ns:
@@ -141,6 +153,10 @@ class Recorder:
         self.in_flight -= 1
         self._recorded += 1
         response_ns = sample.end_ns - sample.intended_start_ns
+        service_ns = sample.end_ns - sample.start_ns
+        self._clients.learn(service_ns)
+        if sample.is_seen:
+            self._clients.end()
         self._second.add(response_ns, sample.error)
         if sample.intended_start_ns < self._window_start_ns:
             return
@@ -154,7 +170,9 @@ class Recorder:
             return
         counts.ok += 1
         counts.response.add(response_ns)
-        counts.service.add(sample.end_ns - sample.start_ns)
+        counts.service.add(service_ns)
+        if sample.is_seen:
+            counts.uncorrected.add(service_ns)
         counts.send_delay.add(sample.start_ns - sample.intended_start_ns)
 
     def take_row(self, now_ns: int) -> TimelineRow:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SCHEMA = 2
-QUANTITIES = ("response", "service", "send_delay")
+QUANTITIES = ("response", "service", "send_delay", "uncorrected")
 LOWEST_NS = 1
 HIGHEST_NS = 3600 * 1_000_000_000
 SIGNIFICANT_DIGITS = 3
@@ -42,7 +42,8 @@ class OperationResult:
         ok: how many succeeded.
         errors: how many failed, by error code.
         histograms: of the successes, in ns, by `QUANTITIES`: response (end - intended start),
-            service (end - actual start), send_delay (actual - intended start).
+            service (end - actual start), send_delay (actual - intended start), uncorrected (service
+            of those requests that clients who wait for their answers would have sent).
     """
 
     ok: int

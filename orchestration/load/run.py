@@ -143,7 +143,7 @@ class _Measurement:
     ) -> None:
         self.start_ns = start_ns
         self.is_done = False
-        self.recorder = Recorder(plan, self.start_ns)
+        self.recorder = Recorder(plan, self.start_ns, share)
         self.open_loop = OpenLoop(
             sender=sender, recorder=self.recorder, in_flight_limit=plan.in_flight_limit(share)
         )

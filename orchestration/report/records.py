@@ -82,7 +82,7 @@ class TrialRow(msgspec.Struct, frozen=True, kw_only=True):
         samples: 200s after warm-up, of all operations.
         offered_rate: Planned operations/s.
         achieved_rate: Successful operations/s.
-        response_ms: Of the `operation`, as are `service_ms` and `send_delay_ms`.
+        response_ms: Of the `operation`, as are `service_ms`, `send_delay_ms` and `uncorrected_ms`.
         reason: Why the stamp is not ok; empty if it is.
     """
 
@@ -114,6 +114,7 @@ class TrialRow(msgspec.Struct, frozen=True, kw_only=True):
     response_ms: Figures = Figures()
     service_ms: Figures = Figures()
     send_delay_ms: Figures = Figures()
+    uncorrected_ms: Figures = Figures()
     operations: dict[str, OperationRow] = {}
     parity: Parity = Parity("error")
     stamp: Stamp = "ok"

@@ -8,7 +8,8 @@ what the cells say to the run's objectives (`orchestration.thresholds.Outcome`).
 A cell is one (scenario, ack, rate, users, k). Its latencies are in ms and those of its
 ``operation``, the writes if there are any; ``operations`` has the others' response times.
 ``response_ms`` (from the intended start; the headline), ``service_ms`` (from the actual start),
-``send_delay_ms`` (between the two) and ``theory_ms`` (what the link delays alone would cost).
+``send_delay_ms`` (between the two), ``uncorrected_ms`` (what clients who wait for their answers
+would have measured) and ``theory_ms`` (what the link delays alone would cost).
 ``mean``, ``p50``, ``p95`` and ``p99`` are means over trials of the per-trial value, ``max`` is the
 largest of all trials; ``ci95`` has the 95% interval over trials of each, null for one trial.
 ``residual_ms`` is response minus theory. ``difference_ms`` is the paired difference within a
@@ -103,6 +104,7 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
     response_ms: Block
     service_ms: Block
     send_delay_ms: Block
+    uncorrected_ms: Block
     theory_ms: Block
     theory_mean_error_ms: float | None
     residual_ms: Block
@@ -223,6 +225,7 @@ def _cell(
         response_ms=response,
         service_ms=_block([row.service_ms for row in trials], quotable),
         send_delay_ms=_block([row.send_delay_ms for row in trials], quotable),
+        uncorrected_ms=_block([row.uncorrected_ms for row in trials], quotable),
         theory_ms=theory,
         theory_mean_error_ms=error_ms,
         residual_ms=_residual(response, theory),

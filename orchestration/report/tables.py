@@ -44,6 +44,7 @@ def columns(cells: Sequence[Cell], *, intervals: Sequence[str] = RESPONSE) -> li
         *_telling("offered/s", [f"{cell.rate or 0:,g}" for cell in cells]),
         Column("k", [str(cell.k) for cell in cells]),
         *(_response(cells, name, interval=name in intervals) for name in RESPONSE),
+        Column("p99 uncorrected", _uncorrected(cells), rank=4),
         Column("theory", _block(cells, lambda cell: cell.theory_ms), rank=1),
         Column("residual", _residuals(cells), rank=1),
         Column("rate/s", [fixed(cell.achieved_rate, 1) for cell in cells], rank=2),
@@ -98,6 +99,11 @@ def _block(cells: Sequence[Cell], block: Callable[[Cell], Block]) -> list[str]:
     return [fixed(value, decimals_for(values)) for value in values]
 
 
+def _uncorrected(cells: Sequence[Cell]) -> list[str]:
+    values = [cell.uncorrected_ms.p99 for cell in cells]
+    return [fixed(value, decimals_for(values)) for value in values]
+
+
 def _residuals(cells: Sequence[Cell]) -> list[str]:
     values = [cell.residual_ms.mean for cell in cells]
     decimals = max(1, decimals_for(values) - 1)
@@ -112,6 +118,8 @@ def caption(cells: Sequence[Cell], shown: Sequence[Column]) -> str:
     parts = [f"{what}, ± half the 95% interval." if has_intervals else f"{what}."]
     if any(column.heading == "theory" for column in shown):
         parts.append("Theory: the mean that link delays alone would give; residual: mean - theory.")
+    if any(column.heading == "p99 uncorrected" for column in shown):
+        parts.append("Uncorrected: what clients who wait for their answers would have seen.")
     if all(cell.stamp == "ok" for cell in cells):
         parts.append("All cells ok.")
     if all(cell.parity == "match" for cell in cells):

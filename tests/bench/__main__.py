@@ -17,8 +17,10 @@ from tests.bench.damage import measure_damage
 from tests.bench.delays import measure_delays
 from tests.bench.durability import measure_durability
 from tests.bench.etcd import measure_etcd
+from tests.bench.generator import measure_generator
 from tests.bench.part import Bench, describe_machine, disk_folder, require
 from tests.bench.reads import measure_reads
+from tests.bench.recorder import measure_recorder
 from tests.bench.redis import measure_redis
 from tests.bench.speed import measure_speed, measure_start
 from tests.bench.storage import measure_storage
@@ -49,6 +51,8 @@ PARTS = {
     "storage": Part(measure_storage),
     "damage": Part(measure_damage),
     "delays": Part(measure_delays),
+    "generator": Part(measure_generator),
+    "recorder": Part(measure_recorder),
 }
 
 

@@ -15,6 +15,7 @@ from orchestration.control import Control
 from orchestration.errors import ClusterError, UsageError
 from orchestration.interrupt import Interrupted
 from orchestration.load.results import (
+    QUANTITIES,
     OperationResult,
     TimelineRow,
     TrialResult,
@@ -111,8 +112,8 @@ class FakeCluster:
 
 def good_result() -> TrialResult:
     """400 writes of 1 ms each."""
-    histograms = {name: new_histogram() for name in ("response", "service", "send_delay")}
-    for name, value_ns in (("response", 1_000_000), ("service", 900_000), ("send_delay", 100_000)):
+    histograms = {name: new_histogram() for name in QUANTITIES}
+    for name, value_ns in zip(QUANTITIES, (1_000_000, 900_000, 100_000, 900_000), strict=True):
         histograms[name].record_value(value_ns, 400)
     return TrialResult(
         operations={"write": OperationResult(ok=400, errors={}, histograms=histograms)},

@@ -62,7 +62,7 @@ def open_loop(
     loop.close()
     for sample in event.samples:
         recorder.on_request(sample=sample)
-    result = recorder.result(stopped_ns=None, cpu_share=0)
+    result = recorder.result(stopped_ns=None, cpu_share=0, lag_ms=0)
     return {
         "offered": result.offered,
         "dropped": result.dropped,
