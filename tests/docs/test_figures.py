@@ -6,9 +6,8 @@ import msgspec
 import pytest
 
 from kv_app import channel, messages, outbox, session, snapshot
-from orchestration import audit, parity, thresholds
+from orchestration import audit, parity, thresholds, timeline
 from orchestration.load import plan
-from orchestration.load.results import TimelineRow
 from orchestration.report import records, summary
 from tests.docs.pages import ROOT, table_after
 
@@ -48,7 +47,7 @@ def test_trial_fields_cover_what_a_report_reads() -> None:
 def test_timeline_columns_are_those_of_the_file() -> None:
     """The columns of ``timeline.csv`` are named in their order."""
     text = (DOCS / "reports.md").read_text(encoding="utf-8")
-    assert ", ".join(f"`{name}`" for name in ("block", "k", *TimelineRow._fields)) in text
+    assert ", ".join(f"`{name}`" for name in timeline.COLUMNS) in text
 
 
 def test_close_codes_are_those_of_the_protocol() -> None:
