@@ -9,7 +9,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from orchestration.report import tables, threshold_table
+from orchestration.report import operation_table, tables, threshold_table
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,14 +28,16 @@ def print_report(console: Console, summary: Summary) -> None:
     """Print the tables, what is missing, and last the sentence, as wide as the console allows."""
     if summary.cells:
         columns = fitting_columns(console, summary)
-        console.print(_table(columns))
+        console.print(table(columns))
         console.print(Text(tables.caption(summary.cells, columns), style="dim"))
+        if others := operation_table.columns(summary.cells):
+            console.print(table(others))
         for line in tables.notes(summary.cells):
             console.print(Text(line, style="yellow"))
     if summary.missing:
         console.print(Text(summary.missing, style="yellow"))
     if summary.thresholds:
-        console.print(_table(threshold_table.columns(summary.thresholds), folds=True))
+        console.print(table(threshold_table.columns(summary.thresholds), folds=True))
     console.print()
     console.print(Text(summary.sentence, style="bold"))
     style = VERDICT_STYLES[summary.verdict]
@@ -56,7 +58,7 @@ def fitting_columns(console: Console, summary: Summary) -> list[Column]:
     bare = _telling(tables.columns(summary.cells, intervals=()))
     choices += [[c for c in with_mean if c.rank <= rank] for rank in (3, 2, 1)]
     choices += [[c for c in bare if c.rank <= rank] for rank in (1, 0)]
-    fitting = (choice for choice in choices if _width(console, choice) <= console.width)
+    fitting = (choice for choice in choices if width_of(console, choice) <= console.width)
     return next(fitting, choices[-1])
 
 
@@ -64,12 +66,14 @@ def _telling(columns: list[Column]) -> list[Column]:
     return [column for column in columns if not column.plain]
 
 
-def _width(console: Console, columns: list[Column]) -> int:
+def width_of(console: Console, columns: list[Column]) -> int:
+    """Return how many characters a table of these columns takes without folding."""
     unbounded = console.options.update(width=1000)
-    return Measurement.get(console, unbounded, _table(columns)).maximum
+    return Measurement.get(console, unbounded, table(columns)).maximum
 
 
-def _table(columns: list[Column], *, folds: bool = False) -> Table:
+def table(columns: list[Column], *, folds: bool = False) -> Table:
+    """Return a table for a terminal; one that folds breaks texts where there is no room."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
     for column in columns:
         table.add_column(

@@ -9,7 +9,7 @@ from orchestration.report.numbers import ABSENT, decimals_for, fixed, with_inter
 from orchestration.report.sentence import OPERATIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from orchestration.report.summary import Block, Cell
 
@@ -77,11 +77,14 @@ def _telling(heading: str, texts: list[str]) -> list[Column]:
 
 
 def errors(cell: Cell) -> str:
-    """Return "2 outcome_unknown, 5 dropped", or 0."""
-    parts = [f"{number:,} {code}" for code, number in sorted(cell.errors.items())]
-    if cell.dropped:
-        parts.append(f"{cell.dropped:,} dropped")
-    return ", ".join(parts) or "0"
+    """Return "5 dropped, 2 outcome_unknown", or 0."""
+    dropped = {"dropped": cell.dropped} if cell.dropped else {}
+    return counted(cell.errors | dropped)
+
+
+def counted(errors: Mapping[str, int]) -> str:
+    """Return "5 dropped, 2 outcome_unknown", or 0."""
+    return ", ".join(f"{number:,} {code}" for code, number in sorted(errors.items())) or "0"
 
 
 def _response(cells: Sequence[Cell], name: str, *, interval: bool) -> Column:
