@@ -93,7 +93,7 @@ def test_a_generator_that_gets_no_core_is_stamped(tool: Tool, tmp_path: Path) ->
 def test_a_cluster_that_fails_requests_is_stamped(tool: Tool, tmp_path: Path) -> None:
     """Latencies of what still succeeded would flatter a store that refuses the rest."""
     out = tmp_path / "out"
-    arguments = ("--k", "1", "--trials", "1", "--warmup", "0", "--duration", "2s", "--strict")
+    arguments = ("--k", "1", "--trials", "1", "--warmup", "0", "--duration", "3s", "--strict")
     with tool.started("sweep", *arguments, "--followers", "1", "--out", out) as process:
         timeline = wait_until(lambda: list(out.glob("*/*/trials/*/timeline-0.csv")), "load runs")
         wait_until(lambda: len(timeline[0].read_text().splitlines()) > 1, "a second has passed")
