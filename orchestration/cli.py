@@ -16,6 +16,7 @@ from typing import Any
 import click
 
 from orchestration import limits
+from orchestration.cli_compare import calibrate, compare
 from orchestration.cli_options import (
     DELAY,
     FOLLOWERS,
@@ -47,6 +48,10 @@ def cli(ctx: click.Context) -> None:
     """Measure what a write quorum costs and what it buys."""
     if ctx.invoked_subcommand is None:
         click.echo(INTRODUCTION, nl=False)
+
+
+cli.add_command(compare)
+cli.add_command(calibrate)
 
 
 @cli.command()
