@@ -58,9 +58,13 @@ class QuorumWait:
         scaled = math.sqrt(k * (n + 1 - k) / ((n + 1) ** 2 * (n + 2)))
         return (self.max_delay_ms - self.min_delay_ms) * scaled
 
+    def independent_writes(self, writes: int) -> int:
+        """Return how many independent waits tell as much as those of so many writes in a row."""
+        return writes
+
     def mean_error_ms(self, writes: int) -> float:
-        """Return the standard error of the mean of so many independent writes (at least 1)."""
-        return self.deviation_ms / math.sqrt(writes)
+        """Return the standard error of the mean over so many writes in a row (at least 1)."""
+        return self.deviation_ms / math.sqrt(self.independent_writes(writes))
 
     def percentile_ms(self, percent: float) -> float:
         """Return the wait that `percent` (0 to 100) of all writes do not exceed."""
@@ -73,7 +77,12 @@ class QuorumWait:
         n, k = self.followers, self.write_quorum
         if k == 0:
             return [0.0] * len(percents)
-        return [self._at(float(betaincinv(k, n - k + 1, p / 100))) for p in percents]
+        shares = (float(betaincinv(k, n - k + 1, p / 100)) for p in percents)
+        return [self._at(self._link_quantile(share)) for share in shares]
+
+    def _link_quantile(self, share: float) -> float:
+        """Return the delay that this share of one link's does not exceed, scaled to [0, 1]."""
+        return share
 
     def _at(self, fraction: float) -> float:
         if self.write_quorum == 0:
