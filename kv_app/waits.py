@@ -57,6 +57,9 @@ class Waits:
         self._waiting += 1
         try:
             await future
+        except asyncio.CancelledError:
+            self._forget(record.entry.seq, future)
+            raise
         finally:
             self._waiting -= 1
 
@@ -97,9 +100,11 @@ class Waits:
             self._deadlines.popleft()
 
     def _forget(self, seq: int, future: asyncio.Future[None]) -> None:
-        self._waiters[seq].remove(future)
-        if not self._waiters[seq]:
-            del self._waiters[seq]
+        waiting = self._waiters.get(seq, [])
+        if future in waiting:
+            waiting.remove(future)
+        if not waiting:
+            self._waiters.pop(seq, None)
 
 
 def unknown(record: LogRecord, why: str) -> StoreError:

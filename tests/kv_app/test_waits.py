@@ -164,7 +164,7 @@ def test_wait_past_the_limit_is_told_to_ask_again() -> None:
 
 
 def test_wait_that_is_cancelled_disturbs_nobody() -> None:
-    """Whoever gives up leaves the others waiting, and is forgotten with the commit."""
+    """Whoever gives up leaves the others waiting, and is forgotten at once."""
 
     async def check() -> None:
         clock = Clock()
@@ -173,12 +173,32 @@ def test_wait_that_is_cancelled_disturbs_nobody() -> None:
         given_up, other = start(waits, record), start(waits, record)
         await until(lambda: len(waits) == 2)
         given_up.cancel()
+        await until(lambda: len(waits) == 1)
+        assert len(waits._waiters[1]) == 1
         clock.advance(ms=20)
         await expect_unknown(other)
         last = start(waits, record)
         await until(lambda: len(waits) == 1)
         waits.resolve(1)
         await last
+        assert waits._waiters == {}
+        assert len(waits) == 0
+        waits.close()
+
+    run(check)
+
+
+def test_wait_that_is_cancelled_when_its_answer_is_there_is_forgotten_too() -> None:
+    """An answer and a client that leaves may meet."""
+
+    async def check() -> None:
+        waits = Waits(5, 10, Clock())
+        waiting = start(waits, make_record())
+        await until(lambda: len(waits) == 1)
+        waits.resolve(1)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
         assert waits._waiters == {}
         assert len(waits) == 0
         waits.close()
