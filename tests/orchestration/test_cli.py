@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from orchestration import __main__ as entry
-from orchestration.cli import run
+from orchestration.cli import cli, run
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +23,7 @@ def test_without_arguments_it_says_what_it_is(capsys: pytest.CaptureFixture[str]
     assert sum(line.startswith("  quorumeter ") for line in out.splitlines()) == 3
 
 
-@pytest.mark.parametrize("command", ["up", "down", "status", "sweep", "parity", "report", "web"])
+@pytest.mark.parametrize("command", sorted(cli.commands))
 def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     """--help of each says what it does."""
     assert run([command, "--help"]) == 0
