@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import msgspec
 
+from kv_app.bodies import LinkStatus
 from kv_app.channel import Link, LinkConfig
 from kv_app.delays import DelayModel
 from kv_app.errors import (
@@ -22,7 +23,7 @@ from kv_app.errors import (
 from kv_app.formation import Decision, Standing, decide
 from kv_app.group_commit import GroupCommit
 from kv_app.log import Log, LogRecord, fingerprint_of
-from kv_app.messages import Change, Entry, LinkStatus, Operation, SeqRange, Welcome
+from kv_app.messages import Change, Entry, Operation, SeqRange, Welcome
 from kv_app.metrics import SIZE_BOUNDS, TIME_BOUNDS_NS, Histogram
 from kv_app.outbox import encode_batches
 from kv_app.position_waits import PositionWaits

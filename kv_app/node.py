@@ -6,6 +6,7 @@ import sys
 from collections import Counter
 from typing import Any
 
+from kv_app.bodies import HealthAnswer
 from kv_app.errors import (
     MalformedError,
     NotLeaderError,
@@ -17,7 +18,7 @@ from kv_app.errors import (
 from kv_app.follower import Follower
 from kv_app.formation import Standing
 from kv_app.leader import Leader
-from kv_app.messages import HealthAnswer, Role, Version
+from kv_app.messages import Role, Version
 from kv_app.settings import Settings
 from kv_app.state import State
 from kv_app.storage import Position, Storage, open_storage

@@ -14,17 +14,7 @@ from pydantic import ValidationError
 from kv_app.api.access import check_token
 from kv_app.api.answers import document_errors
 from kv_app.api.ops import BucketNumber
-from kv_app.delays import MAX_DELAY_LIMIT_MS
-from kv_app.errors import (
-    InternalError,
-    MalformedError,
-    NotLeaderError,
-    TooLargeError,
-    UnauthorizedError,
-)
-from kv_app.leader import Leader
-from kv_app.messages import (
-    UNREADABLE,
+from kv_app.bodies import (
     DelaysAnswer,
     DelaysRequest,
     DigestAnswer,
@@ -37,6 +27,16 @@ from kv_app.messages import (
     QuorumRequest,
     ReplicaStatusAnswer,
 )
+from kv_app.delays import MAX_DELAY_LIMIT_MS
+from kv_app.errors import (
+    InternalError,
+    MalformedError,
+    NotLeaderError,
+    TooLargeError,
+    UnauthorizedError,
+)
+from kv_app.leader import Leader
+from kv_app.messages import UNREADABLE
 from kv_app.node import Node
 
 FOLLOWER_ANSWER_TIMEOUT_S = 5.0

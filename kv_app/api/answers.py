@@ -13,6 +13,7 @@ from starlette.routing import BaseRoute, Match
 from starlette.types import Scope, Send
 
 from kv_app import whole_answer
+from kv_app.bodies import ErrorBody
 from kv_app.errors import (
     InternalError,
     MalformedError,
@@ -22,7 +23,6 @@ from kv_app.errors import (
     UnauthorizedError,
     UnknownPathError,
 )
-from kv_app.messages import ErrorBody
 
 _METHODS: Final = ("DELETE", "GET", "HEAD", "POST", "PUT")
 _JSON_HEADER = (b"content-type", b"application/json")

@@ -17,18 +17,16 @@ from kv_app.api.kv import (
     read_body,
     refusal,
 )
-from kv_app.errors import MalformedError, MethodNotAllowedError, StoreError, TooLargeError
-from kv_app.messages import (
-    UNREADABLE,
+from kv_app.bodies import (
     BatchAnswer,
     BatchBody,
     BatchOperation,
     BatchRequest,
     BatchResults,
-    Change,
-    Operation,
     WriteBody,
 )
+from kv_app.errors import MalformedError, MethodNotAllowedError, StoreError, TooLargeError
+from kv_app.messages import UNREADABLE, Change, Operation
 from kv_app.node import ACKNOWLEDGED, Node
 from kv_app.settings import MAX_VALUE_LIMIT_BYTES
 

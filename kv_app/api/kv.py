@@ -15,6 +15,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from kv_app.api.answers import document_errors, encode_json, error_response, send_ok
+from kv_app.bodies import PutBody, PutRequest, ReadAnswer, ReadBody, WriteAnswer, WriteBody
 from kv_app.errors import (
     IdempotencyConflictError,
     InternalError,
@@ -29,16 +30,7 @@ from kv_app.errors import (
     TooLargeError,
     TooManyInFlightError,
 )
-from kv_app.messages import (
-    UNREADABLE,
-    Operation,
-    PutBody,
-    PutRequest,
-    ReadAnswer,
-    ReadBody,
-    WriteAnswer,
-    WriteBody,
-)
+from kv_app.messages import UNREADABLE, Operation
 from kv_app.node import ACKNOWLEDGED, Node
 from kv_app.storage import Position
 

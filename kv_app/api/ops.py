@@ -9,8 +9,8 @@ from fastapi.responses import StreamingResponse
 
 from kv_app.api.access import check_token
 from kv_app.api.answers import document_errors, encode_json
+from kv_app.bodies import DigestAnswer, HealthAnswer, ReadyAnswer
 from kv_app.errors import InternalError, MalformedError, NotReadyError, UnauthorizedError
-from kv_app.messages import DigestAnswer, HealthAnswer, ReadyAnswer
 from kv_app.node import Node
 from kv_app.state import BUCKETS, State
 

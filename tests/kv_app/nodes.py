@@ -11,15 +11,7 @@ import msgspec
 
 from kv_app.errors import StoreError, all_store_errors
 from kv_app.main import create_app
-from kv_app.messages import (
-    PROTOCOL_VERSION,
-    Base,
-    BaseHeld,
-    FollowerMessage,
-    Hello,
-    Role,
-    Welcome,
-)
+from kv_app.messages import PROTOCOL_VERSION, Base, BaseHeld, FollowerMessage, Hello, Role, Welcome
 from kv_app.settings import Settings
 from tests.kv_app.fakes import WAIT_LIMIT_S, encode, run
 

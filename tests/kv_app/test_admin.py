@@ -9,7 +9,8 @@ import httpx
 import pytest
 
 from kv_app.api.admin import _ask, _decode_dump
-from kv_app.messages import DigestAnswer, Role
+from kv_app.bodies import DigestAnswer
+from kv_app.messages import Role
 from tests.kv_app.fakes import FakeNetwork, run, until
 from tests.kv_app.nodes import error_of, serve, serve_follower, wait_ready
 
