@@ -49,6 +49,7 @@ PURE_MODULES = (
     "orchestration/analysis/stats.py",
     "orchestration/analysis/theory.py",
     "orchestration/audit.py",
+    "orchestration/goal.py",
     "orchestration/limits.py",
     "orchestration/load/schedule.py",
     "orchestration/report/hgrm.py",
@@ -101,6 +102,13 @@ def sweep(session: nox.Session) -> None:
     """Measure every write quorum on a local cluster and write reports/."""
     install(session, "bench")
     run(session, "quorumeter", "sweep", *session.posargs)
+
+
+@nox.session
+def saturate(session: nox.Session) -> None:
+    """Find the highest rate that each write quorum sustains and write reports/."""
+    install(session, "bench")
+    run(session, "quorumeter", "saturate", *session.posargs)
 
 
 @nox.session
