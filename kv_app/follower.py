@@ -22,12 +22,13 @@ from kv_app.messages import (
     Version,
     Welcome,
 )
+from kv_app.meta import BaseRecord, Promise
 from kv_app.metrics import SIZE_BOUNDS, Histogram
 from kv_app.position_waits import PositionWaits
 from kv_app.recovery import recover
 from kv_app.session import Session
 from kv_app.settings import Settings
-from kv_app.storage import BaseRecord, Promise, Storage
+from kv_app.storage import Storage
 
 _encode = msgspec.msgpack.Encoder().encode
 # What waits for a slow disk; past it the follower does not read until a sync has ended.

@@ -13,8 +13,9 @@ from typing import Final
 
 from kv_app.errors import StorageError
 from kv_app.log import IdempotencyIndex
+from kv_app.meta import NOWHERE, Position
 from kv_app.metrics import SIZE_BOUNDS, TIME_BOUNDS_NS, Histogram
-from kv_app.storage import NOWHERE, Position, Storage
+from kv_app.storage import Storage
 
 # A commit of so few entries is synced in the loop, unless the last sync took longer than this.
 INLINE_ENTRIES: Final = 8

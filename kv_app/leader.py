@@ -24,13 +24,14 @@ from kv_app.formation import Decision, Standing, decide
 from kv_app.group_commit import GroupCommit
 from kv_app.log import Log, LogRecord, fingerprint_of
 from kv_app.messages import Change, Entry, Operation, SeqRange, Welcome
+from kv_app.meta import BaseRecord, Config, Member, Promise
 from kv_app.metrics import SIZE_BOUNDS, TIME_BOUNDS_NS, Histogram
 from kv_app.outbox import encode_batches
 from kv_app.position_waits import PositionWaits
 from kv_app.quorum import QuorumTracker
 from kv_app.recovery import recover
 from kv_app.settings import Settings
-from kv_app.storage import BaseRecord, Config, Member, Promise, Storage
+from kv_app.storage import Storage
 from kv_app.waits import Waits, unknown
 
 logger = logging.getLogger("kv_app.leader")

@@ -19,9 +19,10 @@ from kv_app.follower import Follower
 from kv_app.formation import Standing
 from kv_app.leader import Leader
 from kv_app.messages import Role, Version
+from kv_app.meta import Position
 from kv_app.settings import Settings
 from kv_app.state import State
-from kv_app.storage import Position, Storage, open_storage
+from kv_app.storage import Storage, open_storage
 
 logger = logging.getLogger("kv_app")
 

@@ -31,8 +31,8 @@ from kv_app.errors import (
     TooManyInFlightError,
 )
 from kv_app.messages import UNREADABLE, Operation
+from kv_app.meta import Position
 from kv_app.node import ACKNOWLEDGED, Node
-from kv_app.storage import Position
 
 logger = logging.getLogger("kv_app.api")
 

@@ -15,12 +15,12 @@ from kv_app.errors import StorageError
 from kv_app.group_commit import FOLD_EVERY, INLINE_ENTRIES, GroupCommit
 from kv_app.log import IdempotencyIndex
 from kv_app.messages import Role
-from kv_app.storage import Meta
+from kv_app.meta import Meta
 from tests.kv_app.fake_leader import put
 from tests.kv_app.fakes import run, until
 
 if TYPE_CHECKING:
-    from kv_app.storage import Position
+    from kv_app.meta import Position
 
 ONE = b"entry"
 

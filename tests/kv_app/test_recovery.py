@@ -13,10 +13,11 @@ from kv_app.errors import NotAttemptedError, OutcomeUnknownError, StorageError
 from kv_app.formation import Standing
 from kv_app.log import HeldPositions
 from kv_app.messages import Base, Change, Operation, Role, Version, Welcome
+from kv_app.meta import Member
 from kv_app.node import Node
 from kv_app.recovery import recover
 from kv_app.settings import Settings
-from kv_app.storage import Member, open_storage
+from kv_app.storage import open_storage
 from tests.kv_app.disks import append, opened
 from tests.kv_app.fake_leader import (
     Channel,

@@ -9,17 +9,8 @@ import pytest
 
 from kv_app.errors import StorageError
 from kv_app.messages import Role, Version
-from kv_app.storage import (
-    FORMAT,
-    MIN_FOLD,
-    BaseRecord,
-    Config,
-    Member,
-    Meta,
-    Promise,
-    Storage,
-    open_storage,
-)
+from kv_app.meta import FORMAT, BaseRecord, Config, Member, Meta, Promise
+from kv_app.storage import MIN_FOLD, Storage, open_storage
 from tests.kv_app.disks import NODE_ID, append, crash, flush, opened
 from tests.kv_app.fake_leader import put
 

@@ -15,13 +15,9 @@ from kv_app import storage as storage_module
 from kv_app.errors import StorageError
 from kv_app.log import HeldPositions, fingerprint_of
 from kv_app.messages import Change, Entry, Operation, RememberedWrite, Role, Version
+from kv_app.meta import BaseRecord, Position, Promise
 from kv_app.recovery import recover
-from kv_app.storage import (
-    BaseRecord,
-    Position,
-    Promise,
-    open_storage,
-)
+from kv_app.storage import open_storage
 from tests.kv_app.disks import NODE_ID, append, crash, flush, memory_folder
 
 if TYPE_CHECKING:
