@@ -26,6 +26,7 @@ from orchestration.cli_options import (
     engine_option,
     json_option,
 )
+from orchestration.cli_saturate import saturate
 from orchestration.errors import QuorumeterError, UsageError
 from orchestration.interrupt import Interrupted
 from orchestration.request import SweepRequest, with_environment
@@ -52,6 +53,7 @@ def cli(ctx: click.Context) -> None:
 
 cli.add_command(compare)
 cli.add_command(calibrate)
+cli.add_command(saturate)
 
 
 @cli.command()

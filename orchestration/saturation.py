@@ -143,7 +143,7 @@ def next_step(search: Search, attempts: Sequence[Attempt]) -> Next | Finding:
 
 def known(search: Search, attempts: Sequence[Attempt]) -> Finding:
     """What attempts say of a search that has not ended."""
-    answers = _answers(search, attempts)
+    answers = answers_of(search, attempts)
     failing = [rung for rung, answer in answers.items() if answer in {"missed", "generator-bound"}]
     above = min(failing, default=None)
     met = [rung for rung, answer in answers.items() if answer == "met"]
@@ -156,6 +156,12 @@ def known(search: Search, attempts: Sequence[Attempt]) -> Finding:
         None if above is None else answers[above],
         (votes.count("met"), len(votes)),
     )
+
+
+def answers_of(search: Search, attempts: Sequence[Attempt]) -> dict[int, Answer | None]:
+    """What is known of each rung that was tried; None of one that must be tried again."""
+    rungs = dict.fromkeys(attempt.rung for attempt in attempts)
+    return {rung: _answer(search, attempts, rung) for rung in rungs}
 
 
 def follow(search: Search, answers: Iterable[Answer]) -> list[Attempt]:
@@ -197,7 +203,7 @@ def judge(row: TrialRow, objective: Threshold) -> Answer:
 
 
 def _step(search: Search, attempts: Sequence[Attempt]) -> Next | Finding:
-    answers = _answers(search, attempts)
+    answers = answers_of(search, attempts)
     for rung, answer in answers.items():
         if answer is None:
             return Next(rung, "search")
@@ -227,12 +233,6 @@ def _rung_to_try(search: Search, found: Finding) -> int | None:
     else:
         further = (rung + above) // 2
     return None if further in {rung, above} else further
-
-
-def _answers(search: Search, attempts: Sequence[Attempt]) -> dict[int, Answer | None]:
-    """What is known of each rung that was tried; None of one that must be tried again."""
-    rungs = dict.fromkeys(attempt.rung for attempt in attempts)
-    return {rung: _answer(search, attempts, rung) for rung in rungs}
 
 
 def _answer(search: Search, attempts: Sequence[Attempt], rung: int) -> Answer | None:

@@ -1,0 +1,89 @@
+"""What a saturation run looks for, as its manifest holds it; pure."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from orchestration import limits
+from orchestration.errors import UsageError
+from orchestration.report.summary import WRITES_NEEDED
+from orchestration.saturation import Search
+from orchestration.thresholds import Threshold, parse_threshold
+
+if TYPE_CHECKING:
+    from orchestration.scenario import Scenario
+
+OBJECTIVE_NAME: Final = "--slo"
+# Requests that fail, at most 1 in 100, must not take a trial below what its percentile needs.
+WRITES_TO_SPARE: Final = 1.05
+
+
+class Goal(msgspec.Struct, frozen=True):
+    """An objective for the response time, and the search for the highest rate that meets it.
+
+    Attributes:
+        objective: such as "p99 < 50ms".
+        search: the rates that may be tried, and how.
+        quorums: every k, in the order in which they are measured.
+    """
+
+    objective: str
+    search: Search
+    quorums: tuple[int, ...]
+
+    @property
+    def threshold(self) -> Threshold:
+        """The objective, read."""
+        return parse_threshold(self.objective, "The run's objective")
+
+
+def make_goal(scenario: Scenario, objective: str, *, precision: float, confirm: int) -> Goal:
+    """The goal of a run.
+
+    Args:
+        scenario: its rate is where the climb begins, its seed decides the order of k.
+        objective: what the user wrote.
+        precision: share by which neighbouring rates differ at most.
+        confirm: further trials at the found rate.
+
+    Raises:
+        UsageError: the objective is not about response times, or cannot be measured in trials so
+            short at the first rate.
+    """
+    threshold = _check(parse_threshold(objective, OBJECTIVE_NAME), objective)
+    first_per_s = scenario.rate_per_s or 0.0
+    duration_s = scenario.duration_s or 0.0
+    needed = WRITES_NEEDED.get(threshold.quantity, 1)
+    lowest_per_s = max(limits.RATE.low, WRITES_TO_SPARE * needed / duration_s)
+    if first_per_s < lowest_per_s:
+        raise UsageError(
+            f"--start is {first_per_s:g}/s, but {threshold.quantity} takes {needed} writes in each "
+            f"trial of {duration_s:g} s: give at least {lowest_per_s:.1f}, or a longer --duration."
+        )
+    order = list(scenario.quorums)
+    random.Random(scenario.seed).shuffle(order)  # noqa: S311 - reproducible order, no secret
+    search = Search(
+        precision=precision,
+        confirm=confirm,
+        first_rate_per_s=first_per_s,
+        lowest_rate_per_s=lowest_per_s,
+        highest_rate_per_s=limits.RATE.high,
+    )
+    return Goal(threshold.text, search, tuple(order))
+
+
+def _check(threshold: Threshold, text: str) -> Threshold:
+    if not threshold.is_response_time or threshold.comparison not in {"<", "<="}:
+        raise UsageError(
+            f"{OBJECTIVE_NAME} was given {text!r}, but it must bound a response time from above: "
+            "write it like 'p99 < 200ms'."
+        )
+    if threshold.quorums is not None:
+        raise UsageError(
+            f"{OBJECTIVE_NAME} was given {text!r}, but it is for every k: leave out 'at', and "
+            "choose with --k."
+        )
+    return threshold
