@@ -72,9 +72,8 @@ MUTATIONS = (
     Mutation(
         "k counts one too few",
         "kv_app/leader.py",
-        "entry, _encode_entry(entry), self.now_ns(), self.delays, self._quorum.write_quorum\n",
-        "entry, _encode_entry(entry), self.now_ns(), self.delays, "
-        "max(0, self._quorum.write_quorum - 1)\n",
+        "_encode_entry(entry), self.now_ns(), self.delays, k, k)",
+        "_encode_entry(entry), self.now_ns(), self.delays, k, max(0, k - 1))",
         LEADER,
     ),
     Mutation(
