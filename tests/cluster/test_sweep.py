@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
     from tests.cluster.nodes import MakeCluster
 
+# macOS cannot give a process cores of its own.
+PIN = () if sys.platform == "darwin" else ("--pin",)
 SHORT = ("--trials", "1", "--warmup", "100ms", "--duration", "500ms")
 
 
@@ -122,9 +125,13 @@ def test_sweep_stopped_half_way_leaves_a_report_and_no_process(
 def test_sweep_that_was_stopped_is_finished_by_resume(tool: Tool, tmp_path: Path) -> None:
     """Only what is missing is measured, in the order and with the seeds of the first plan."""
     out = tmp_path / "out"
-    arguments = ("sweep", "--k", "0-2", "--followers", "2", *SHORT, "--out", out)
+    arguments = ("sweep", "--k", "0-2", "--followers", "2", *SHORT, *PIN, "--out", out)
     with tool.started(*arguments) as process:
         wait_rows(out, 1)
+        locust = wait_until(lambda: tool.processes("locust"), "the next trial is under way")
+        if PIN:
+            cores = [set(each.cpu_affinity()) for each in (tool.node("leader"), locust[0])]
+            assert not set.intersection(*cores)
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=30)
     first = rows_of(out)
