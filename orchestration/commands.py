@@ -7,7 +7,7 @@ from typing import Any
 from rich import box
 from rich.table import Column, Table
 
-from orchestration import conduct, kept, limits
+from orchestration import conduct, kept, limits, saturate
 from orchestration.clusters.compose import FOLLOWERS as COMPOSE_FOLLOWERS
 from orchestration.clusters.local import LocalSettings
 from orchestration.control import Control
@@ -16,6 +16,7 @@ from orchestration.interrupt import SignalGuard
 from orchestration.parity import Parity, check_parity
 from orchestration.report.console import print_report
 from orchestration.report.records import UnreadableRunError
+from orchestration.report.saturation_write import is_saturation
 from orchestration.report.summary import to_json
 from orchestration.report.write import write_report
 from orchestration.request import DEFAULT_DELAY_MS, DEFAULT_FOLLOWERS, SweepRequest
@@ -106,6 +107,8 @@ def parity(attach_url: str | None, *, is_json: bool) -> int:
 
 def report(run_dir: Path, *, is_json: bool) -> int:
     """Draw the run in ``run_dir`` again, and print it; the exit code is its verdict's."""
+    if is_saturation(run_dir):
+        return saturate.report(run_dir, is_json=is_json)
     try:
         summary = write_report(run_dir)
     except UnreadableRunError as problem:

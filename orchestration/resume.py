@@ -10,6 +10,7 @@ import msgspec
 from orchestration.errors import UsageError
 from orchestration.manifest import RunFolder, machine, timestamp
 from orchestration.report.records import UnreadableRunError, read_run
+from orchestration.report.saturation_write import is_saturation
 from orchestration.report.write import replace_file
 from orchestration.request import SweepRequest
 from orchestration.scenario import Cell, Scenario, plan
@@ -24,6 +25,8 @@ def open_run(path: Path) -> tuple[RunFolder, Scenario, dict[str, Any], tuple[Cel
         UsageError: There is no run, it cannot be read, or it was not measured on this machine.
     """
     folder = path.resolve()
+    if is_saturation(folder):
+        raise UsageError(f"{path} is a search for the highest rate: begin it anew, with its seed.")
     try:
         run = read_run(folder)
         manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_bytes())

@@ -17,12 +17,13 @@ from orchestration.clusters import processes
 from orchestration.conduct import EXIT_CODES, make_clusters, make_runner, resolve
 from orchestration.control import Control
 from orchestration.cores import Cores, divide_cores
+from orchestration.errors import UsageError
 from orchestration.goal import make_goal
 from orchestration.interrupt import SignalGuard
 from orchestration.manifest import RunFolder, create_run_folder, start_manifest
 from orchestration.progress import make_progress
 from orchestration.report.numbers import ms
-from orchestration.report.records import TrialRow
+from orchestration.report.records import TrialRow, UnreadableRunError
 from orchestration.report.saturation_summary import to_json
 from orchestration.report.saturation_write import print_saturation, write_saturation
 from orchestration.request import DEFAULT_OUT, SweepRequest
@@ -34,9 +35,11 @@ from orchestration.timeline import gather_timelines
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from orchestration.conduct import Manners
     from orchestration.goal import Goal
+    from orchestration.report.saturation_summary import SaturationSummary
     from orchestration.saturation import Answer
 
 # --dry-run tells how many trials it takes to find this rate.
@@ -203,12 +206,29 @@ def _duration_s(scenario: Scenario, goal: Goal, trials: int) -> float:
     return START_S[scenario.engine] + trial_s * trials * len(goal.quorums) + REPORT_S
 
 
+def report(run_dir: Path, *, is_json: bool) -> int:
+    """Draw a saturation run again, and print it; the exit code is its verdict's."""
+    try:
+        summary = write_saturation(run_dir)
+    except UnreadableRunError as problem:
+        raise UsageError(str(problem)) from problem
+    stderr = make_console(stderr=True)
+    _tell(summary, run_dir, lambda line: stderr.print(line, soft_wrap=True), is_json=is_json)
+    return EXIT_CODES[summary.verdict]
+
+
 def _finish(run: RunFolder, ending: Ending, manners: Manners, say: Callable[[str], None]) -> int:
     gather_timelines(run.path)
     summary = write_saturation(run.path, run.root)
-    if manners.is_json:
-        make_console().out(to_json(summary).decode(), end="", highlight=False)
-    else:
-        print_saturation(make_console(), summary)
-        say(f"Report: {run.path / 'report.html'}")
+    _tell(summary, run.path, say, is_json=manners.is_json)
     return EXIT_CODES[summary.verdict] if ending.exit_code is None else ending.exit_code
+
+
+def _tell(
+    summary: SaturationSummary, run_dir: Path, say: Callable[[str], object], *, is_json: bool
+) -> None:
+    if is_json:
+        make_console().out(to_json(summary).decode(), end="", highlight=False)
+        return
+    print_saturation(make_console(), summary)
+    say(f"Report: {run_dir / 'report.html'}")

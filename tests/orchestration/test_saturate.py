@@ -252,3 +252,36 @@ def test_bad_option_is_refused_in_one_sentence(
 def test_precision_is_written_in_percent(text: str, share: float) -> None:
     """With the sign or without it."""
     assert cli_saturate.parse_precision(text, "--precision") == pytest.approx(share)
+
+
+def test_report_draws_a_search_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The command that draws sweeps tells such a run by its manifest."""
+    _, run, _ = search(tmp_path, FakeCluster(), sustaining({0: 1_000, 1: 500}))
+    assert run_command(["report", str(run.path)]) == 0
+    captured = capsys.readouterr()
+    assert "k=1 sustains 481 writes/s" in " ".join(captured.out.split())
+    assert "report.html" in captured.err
+    assert run_command(["report", str(run.path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["results"][0]["found"] == "sustained"
+    assert not (run.path / "summary.json").exists()
+
+
+def test_damaged_search_is_a_usage_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The sentence names the file."""
+    _, run, _ = search(tmp_path, FakeCluster(), sustaining({0: 1_000, 1: 500}))
+    (run.path / "cells.jsonl").write_text("{}\n{}\n")
+    assert run_command(["report", str(run.path)]) == 64
+    assert "cells.jsonl, line 1" in " ".join(capsys.readouterr().err.split())
+
+
+def test_search_is_not_resumed_as_if_it_were_a_sweep(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its manifest has a scenario, but its trials followed from each other."""
+    _, run, _ = search(tmp_path, FakeCluster(), sustaining({0: 1_000, 1: 500}))
+    before = (run.path / "cells.jsonl").read_bytes()
+    assert run_command(["sweep", "--resume", str(run.path)]) == 64
+    assert "begin it anew" in capsys.readouterr().err
+    assert (run.path / "cells.jsonl").read_bytes() == before
