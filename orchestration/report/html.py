@@ -95,11 +95,13 @@ def _audit(run: Run) -> list[list[str]]:
     return [
         [
             str(row.block),
+            row.ack or run.manifest.ack,
             str(row.k),
             fixed(row.offered_rate, 1),
             fixed(row.achieved_rate, 1),
             f"{row.dropped:,}",
             fixed(row.send_delay_ms.p99 if row.stamp == "ok" else None, 3),
+            fixed(row.generator_lag_ms, 3),
             ABSENT if (cpu := row.generator_cpu_share) is None else f"{cpu:.0%}",
             row.stamp,
             row.reason,
