@@ -48,6 +48,7 @@ PURE_MODULES = (
     "orchestration/analysis/noise.py",
     "orchestration/analysis/stats.py",
     "orchestration/analysis/theory.py",
+    "orchestration/analysis/wait_model.py",
     "orchestration/audit.py",
     "orchestration/goal.py",
     "orchestration/limits.py",

@@ -14,7 +14,6 @@ from rich.console import Console
 
 from orchestration.clusters.processes import no_child_left
 from tests.bench.damage import measure_damage
-from tests.bench.delays import measure_delays
 from tests.bench.durability import measure_durability
 from tests.bench.etcd import measure_etcd
 from tests.bench.generator import measure_generator
@@ -24,6 +23,7 @@ from tests.bench.recorder import measure_recorder
 from tests.bench.redis import measure_redis
 from tests.bench.speed import measure_speed, measure_start
 from tests.bench.storage import measure_storage
+from tests.bench.theory import measure_theory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -50,7 +50,7 @@ PARTS = {
     "reads": Part(measure_reads, ("wrk",)),
     "storage": Part(measure_storage),
     "damage": Part(measure_damage),
-    "delays": Part(measure_delays),
+    "theory": Part(measure_theory),
     "generator": Part(measure_generator),
     "recorder": Part(measure_recorder),
 }
