@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from orchestration.analysis.bands import STATISTICS, Cell, Finding, curve_band, hold_against
 from orchestration.analysis.fifo import FifoQuorumWait
 from orchestration.analysis.theory import QuorumWait
-from tests.orchestration.analysis.test_fifo import simulate_ms
+from tests.orchestration.analysis.simulated_links import fifo_waits_ms, sorted_waits_ms
 
 KS = range(1, 6)
 WRITES = 500
@@ -23,20 +23,13 @@ def figures_of(waits_ms: np.ndarray) -> dict[str, float]:
     return dict(zip(STATISTICS, (float(ranked.mean()), *ranked[ranks].tolist()), strict=True))
 
 
-def independent_ms(wait: QuorumWait, writes: int, rng: np.random.Generator) -> np.ndarray:
-    """Waits for the k-th of n uniform delays, by sorting."""
-    delays_ms = rng.uniform(wait.min_delay_ms, wait.max_delay_ms, (writes, wait.followers))
-    kth: np.ndarray = np.sort(delays_ms, axis=1)[:, wait.write_quorum - 1]
-    return kth
-
-
 def test_all_figures_lie_in_their_bands_as_often_as_claimed() -> None:
     """Of 1,000 sweeps of 5 k with 4 figures each, 99% at least leave no band at all."""
     rng = np.random.default_rng(11)
     waits = [QuorumWait(5, k, 0.0, 100.0) for k in KS]
     broken = 0
     for _ in range(1_000):
-        cells = [Cell(w, WRITES, figures_of(independent_ms(w, WRITES, rng))) for w in waits]
+        cells = [Cell(w, WRITES, figures_of(sorted_waits_ms(w, WRITES, rng))) for w in waits]
         broken += any(finding.excess_ms for finding in hold_against(cells))
     assert broken <= 0.016 * 1_000  # 10 expected, with three standard errors below 20
 
@@ -47,7 +40,7 @@ def test_bands_are_not_wider_than_they_need_be() -> None:
     waits = [QuorumWait(5, k, 0.0, 100.0) for k in KS]
     broken = 0
     for _ in range(200):
-        cells = [Cell(w, WRITES, figures_of(independent_ms(w, WRITES, rng))) for w in waits]
+        cells = [Cell(w, WRITES, figures_of(sorted_waits_ms(w, WRITES, rng))) for w in waits]
         broken += any(finding.excess_ms for finding in hold_against(cells, confidence=0.5))
     assert 0.2 * 200 < broken <= 0.5 * 200
 
@@ -58,7 +51,7 @@ def test_fifo_figures_lie_in_their_bands() -> None:
     waits = [FifoQuorumWait(5, k, 0.0, 100.0, 10.0) for k in KS]
     broken = 0
     for _ in range(100):
-        cells = [Cell(w, 2_000, figures_of(simulate_ms(w, 2_000, rng))) for w in waits]
+        cells = [Cell(w, 2_000, figures_of(fifo_waits_ms(w, 2_000, rng))) for w in waits]
         broken += any(finding.excess_ms for finding in hold_against(cells))
     assert broken <= 1
 
@@ -68,7 +61,7 @@ def test_cost_of_the_system_is_residual_and_not_chance(cost_ms: float) -> None:
     """Waits that are all longer by a cost are explained by that cost and not without it."""
     rng = np.random.default_rng(17)
     waits = [QuorumWait(5, k, 0.0, 10.0) for k in KS]
-    cells = [Cell(w, 20_000, figures_of(independent_ms(w, 20_000, rng) + cost_ms)) for w in waits]
+    cells = [Cell(w, 20_000, figures_of(sorted_waits_ms(w, 20_000, rng) + cost_ms)) for w in waits]
     for finding in hold_against(cells):
         assert finding.residual_ms == pytest.approx(cost_ms, abs=0.5)
         assert 0 < finding.excess_ms <= cost_ms
@@ -78,7 +71,7 @@ def test_cost_of_the_system_is_residual_and_not_chance(cost_ms: float) -> None:
 
 def test_store_that_answers_too_early_is_never_explained() -> None:
     """One that waits for one acknowledgment fewer than it says lies below the bands."""
-    waits_ms = independent_ms(QuorumWait(5, 2, 0.0, 100.0), 2_000, np.random.default_rng(19))
+    waits_ms = sorted_waits_ms(QuorumWait(5, 2, 0.0, 100.0), 2_000, np.random.default_rng(19))
     findings = hold_against([Cell(QuorumWait(5, 3, 0.0, 100.0), 2_000, figures_of(waits_ms))])
     assert [finding.statistic for finding in findings] == list(STATISTICS)
     assert all(finding.excess_ms < 0 for finding in findings)
@@ -121,7 +114,7 @@ def test_curve_lies_in_its_band_as_often_as_claimed() -> None:
     band = np.array(curve_band(wait, WRITES, levels.tolist(), confidence=0.95))
     held = 0
     for _ in range(500):
-        curve = np.percentile(independent_ms(wait, WRITES, rng), levels, method="inverted_cdf")
+        curve = np.percentile(sorted_waits_ms(wait, WRITES, rng), levels, method="inverted_cdf")
         held += bool(((band[:, 0] <= curve) & (curve <= band[:, 1])).all())
     # No wider than it need be: some curves leave it.
     assert 0.95 * 500 <= held < 500

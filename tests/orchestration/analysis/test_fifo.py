@@ -11,19 +11,9 @@ from hypothesis import strategies as st
 
 from orchestration.analysis.fifo import FifoQuorumWait, link_share
 from orchestration.analysis.theory import QuorumWait
+from tests.orchestration.analysis.simulated_links import fifo_waits_ms
 
 SPACINGS_MS = (2.0, 7.0, 10.0, 33.0, 100.0, 250.0)
-
-
-def simulate_ms(wait: FifoQuorumWait, writes: int, rng: np.random.Generator) -> np.ndarray:
-    """The waits of so many writes in the steady state, link by link and entry by entry."""
-    warmup = math.ceil((wait.max_delay_ms - wait.min_delay_ms) / wait.spacing_ms) + 1
-    sent_ms = np.arange(warmup + writes) * wait.spacing_ms
-    delays_ms = rng.uniform(wait.min_delay_ms, wait.max_delay_ms, (warmup + writes, wait.followers))
-    leaves_ms = np.maximum.accumulate(sent_ms[:, None] + delays_ms, axis=0)
-    waits_ms = np.sort(leaves_ms - sent_ms[:, None], axis=1)[warmup:]
-    kth: np.ndarray = waits_ms[:, wait.write_quorum - 1]
-    return kth
 
 
 @pytest.mark.parametrize("spacing_ms", SPACINGS_MS)
@@ -31,7 +21,7 @@ def simulate_ms(wait: FifoQuorumWait, writes: int, rng: np.random.Generator) -> 
 def test_model_is_what_simulated_links_do(k: int, spacing_ms: float) -> None:
     """Mean, deviation and percentiles are those of 200,000 writes over five drawn links."""
     wait = FifoQuorumWait(5, k, 20.0, 120.0, spacing_ms)
-    waits_ms = simulate_ms(wait, 200_000, np.random.default_rng([3, k]))
+    waits_ms = fifo_waits_ms(wait, 200_000, np.random.default_rng([3, k]))
     assert wait.mean_ms == pytest.approx(waits_ms.mean(), abs=0.3)
     assert wait.deviation_ms == pytest.approx(waits_ms.std(), abs=0.3)
     for percent in (1, 50, 95, 99):
@@ -98,7 +88,7 @@ def test_error_of_the_mean_is_not_understated(k: int, spacing_ms: float) -> None
     """Means of 500 writes in a row scatter no more than the model says, and less than thrice."""
     wait = FifoQuorumWait(5, k, 0.0, 100.0, spacing_ms)
     rng = np.random.default_rng([5, k])
-    scatter = np.std([simulate_ms(wait, 500, rng).mean() for _ in range(300)])
+    scatter = np.std([fifo_waits_ms(wait, 500, rng).mean() for _ in range(300)])
     assert 0.9 * scatter <= wait.mean_error_ms(500)
     assert wait.mean_error_ms(500) < 4 * scatter
 
