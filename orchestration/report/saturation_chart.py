@@ -95,10 +95,8 @@ def _spots(run: Run, result: Result, name: str) -> list[Spot]:
         figures = [getattr(row.response_ms, name) for row in rows]
         known = [figure for figure in figures if figure]
         if known and point.achieved_rate:
-            quoted = getattr(point.response_ms, name)
-            # The median, as most trials decide the search.
-            latency_ms = quoted or median(known)
-            found.append(Spot(point.achieved_rate, latency_ms, quoted is not None))
+            is_quotable = getattr(point.response_ms, name) is not None
+            found.append(Spot(point.achieved_rate, median(known), is_quotable))
     return found
 
 

@@ -5,19 +5,22 @@ needs nothing but the run's files. ``results`` has one entry a k, in ascending o
 is ``sustained``: ``rate`` is the highest rate that met the objective, and at ``next_rate`` the
 store did not; ``at-least``: it met the objective at ``rate``, and not the store but the load
 generator, or the range of rates, ended the climb; ``none``: not even the lowest rate met it; or
-``unknown``, for the ``reason``. Figures in ms are as in ``summary.json``; one that may not be
-quoted is null.
+``unknown``, for the ``reason``. A figure in ms is the median over trials of each trial's figure, as
+most trials decide the search too; one that may not be quoted is null.
 """
 
 from __future__ import annotations
 
+from statistics import median
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from orchestration import saturation
+from orchestration.analysis.histograms import FIGURES
 from orchestration.report import saturation_words as words
-from orchestration.report.summary import Block, Cell, Verdict, summarise
+from orchestration.report.records import Figures
+from orchestration.report.summary import Cell, Verdict, summarise
 from orchestration.saturation import Attempt, Finding
 
 if TYPE_CHECKING:
@@ -46,7 +49,7 @@ class Point(msgspec.Struct, frozen=True, kw_only=True):
     stamp: str
     reason: str
     errors: dict[str, int]
-    response_ms: Block
+    response_ms: Figures
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
@@ -142,7 +145,7 @@ def _result(k: int, rows: Sequence[TrialRow], cells: Sequence[Cell], goal: Goal)
     )
     step = saturation.next_step(goal.search, attempts)
     finding = step if isinstance(step, Finding) else saturation.known(goal.search, attempts)
-    points = _points(k, attempts, cells, goal)
+    points = _points(mine, attempts, cells, goal)
     is_known = finding.kind in {"sustained", "at-least", "none"}
     above = None if finding.above is None else points[finding.above]
     here = None if finding.rung is None else points[finding.rung]
@@ -163,17 +166,24 @@ def _result(k: int, rows: Sequence[TrialRow], cells: Sequence[Cell], goal: Goal)
 
 
 def _points(
-    k: int, attempts: Sequence[Attempt], cells: Sequence[Cell], goal: Goal
+    rows: Sequence[TrialRow], attempts: Sequence[Attempt], cells: Sequence[Cell], goal: Goal
 ) -> Mapping[int, Point]:
-    """Return what was measured at each rung that was tried."""
-    by_rate = {cell.rate: cell for cell in cells if cell.k == k}
+    """Return what the trials of one k measured at each rung that they tried."""
+    answers = saturation.answers_of(goal.search, attempts)
+    by_rate = {cell.rate: cell for cell in cells if rows and cell.k == rows[0].k}
     return {
-        rung: _point(by_rate[goal.search.rate_per_s(rung)], answer)
-        for rung, answer in saturation.answers_of(goal.search, attempts).items()
+        rung: _point(by_rate[goal.search.rate_per_s(rung)], rows, answer)
+        for rung, answer in answers.items()
     }
 
 
-def _point(cell: Cell, answer: str | None) -> Point:
+def _point(cell: Cell, rows: Sequence[TrialRow], answer: str | None) -> Point:
+    trials = [row.response_ms for row in rows if cell.has(row)]
+    medians = {
+        name: median(getattr(figures, name) for figures in trials)
+        for name in FIGURES
+        if getattr(cell.response_ms, name) is not None
+    }
     return Point(
         rate=cell.rate or 0.0,
         achieved_rate=cell.achieved_rate,
@@ -182,7 +192,7 @@ def _point(cell: Cell, answer: str | None) -> Point:
         stamp=cell.stamp,
         reason=cell.reason,
         errors=cell.errors,
-        response_ms=cell.response_ms,
+        response_ms=Figures(**medians),
     )
 
 

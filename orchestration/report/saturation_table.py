@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from orchestration.report import saturation_words as words
-from orchestration.report.numbers import ABSENT, count, decimals_for, fixed, ms
+from orchestration.report.numbers import ABSENT, decimals_for, fixed
 from orchestration.report.tables import Column
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ def caption(summary: SaturationSummary, shown: Sequence[Column]) -> str:
     what = f"Sustains: the highest offered rate that met {summary.objective}."
     parts = [what, f"There: what came of the next, {100 * summary.precision:.3g}% above at most."]
     headings = {column.heading for column in shown}
+    if "p50" in headings:
+        parts.append("Response times in ms at that rate: medians over trials.")
     if "confirmed" in headings:
         parts.append("Confirmed: further trials at that rate that met it.")
     if any(result.found == "at-least" for result in summary.results):
@@ -64,26 +66,12 @@ def points(summary: SaturationSummary) -> list[Column]:
 
 
 def notes(summary: SaturationSummary) -> list[str]:
-    """Return why results are unknown, and which figures do not look like theirs, a line each."""
-    unknown = [
+    """Return why results are unknown, a line for each."""
+    return [
         f"k={result.k}: no result, because {result.reason}."
         for result in summary.results
         if result.reason
     ]
-    return [*unknown, *filter(None, (_contrary(summary, result) for result in summary.results))]
-
-
-def _contrary(summary: SaturationSummary, result: Result) -> str:
-    """Return what to say of a rate that most trials sustain, while their mean does not."""
-    if result.found not in {"sustained", "at-least"} or result.point is None:
-        return ""
-    figure = getattr(result.point.response_ms, summary.quantity)
-    if figure is None or figure <= summary.limit_ms:
-        return ""
-    return (
-        f"k={result.k}: {summary.quantity} is {ms(figure)} on average over "
-        f"{count(result.point.trials, 'trial')}; most of them met the objective, and most decide."
-    )
 
 
 def _figures(results: Sequence[Result], name: str) -> list[str]:

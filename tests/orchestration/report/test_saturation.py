@@ -200,8 +200,8 @@ def test_found_rate_with_a_disturbed_trial_quotes_no_latency(folder: Path) -> No
     assert (result.point.stamp, result.point.response_ms.p99) == ("generator-bound", None)
 
 
-def test_mean_that_contradicts_most_trials_is_explained(folder: Path) -> None:
-    """One bad trial of four lifts the mean of p99 over the objective, and a note says so."""
+def test_figures_are_medians_lest_they_contradict_what_most_trials_say(folder: Path) -> None:
+    """One bad trial of four would lift the mean of p99 over the objective that most have met."""
 
     def disturbed(rate: float, n: int) -> dict[str, Any]:
         votes.append(rate)
@@ -209,10 +209,12 @@ def test_mean_that_contradicts_most_trials_is_explained(folder: Path) -> None:
         return queue(1 if is_second_vote else 1_000)(rate, n)
 
     votes: list[float] = []
-    summary = summary_of(folder, {3: disturbed}, goal([3]))
-    assert (summary.results[0].found, summary.results[0].confirmed) == ("sustained", (2, 3))
-    (note,) = saturation_table.notes(summary)
-    assert re.fullmatch(r"k=3: p99 is [\d,]+ ms on average over 4 trials; most .* decide\.", note)
+    result = summary_of(folder, {3: disturbed}, goal([3])).results[0]
+    assert (result.found, result.confirmed) == ("sustained", (2, 3))
+    assert result.point is not None
+    quoted = result.point.response_ms
+    assert 35 < (quoted.p99 or 0) < 50
+    assert quoted.max == pytest.approx(1.5 * (quoted.p99 or 0))
 
 
 def test_missed_rate_with_a_disturbed_trial_is_not_laid_to_the_generator(folder: Path) -> None:
