@@ -157,7 +157,7 @@ def _result(k: int, rows: Sequence[TrialRow], cells: Sequence[Cell], goal: Goal)
         share=None,
         share_is=None,
         next_rate=above.rate if above else None,
-        next_because=words.why_not_met(above, goal.threshold.quantity) if above else "",
+        next_because=words.why_not_met(above, goal.threshold) if above else "",
         confirmed=finding.votes,
         trials=len(mine),
         reason="" if is_known else words.why_unknown(finding, mine, attempts),

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from orchestration.report.records import TrialRow
     from orchestration.report.saturation_summary import Point, Result
     from orchestration.saturation import Attempt, Finding
+    from orchestration.thresholds import Threshold
 
 MARKS = {"at-least": "≥ ", "at-most": "≤ "}
 SHARES = {"exact": "", "at-least": "at least ", "at-most": "at most "}
@@ -62,13 +63,14 @@ def share(result: Result) -> str:
     return f"{MARKS.get(result.share_is or '', '')}{result.share:.2f}"
 
 
-def why_not_met(point: Point, quantity: str) -> str:
+def why_not_met(point: Point, objective: Threshold) -> str:
     """Return why a rate did not meet the objective: "p99 61.2 ms", or the stamp's reason."""
-    figure = getattr(point.response_ms, quantity)
-    if figure is not None:
-        return f"{quantity} {ms(figure)}"
-    if point.answer == "missed" and point.stamp == "generator-bound":
-        return "most trials missed it"  # one was disturbed, so that no figure may be quoted
+    figure = getattr(point.response_ms, objective.quantity)
+    if figure is not None and not objective.is_met_by(figure):
+        return f"{objective.quantity} {ms(figure)}"
+    if point.answer == "missed" and point.stamp in {"ok", "generator-bound"}:
+        # Only the confirming trials missed it, or one was disturbed and hides the figure.
+        return "most trials missed it"
     return f"{point.stamp}: {point.reason}"
 
 

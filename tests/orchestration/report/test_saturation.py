@@ -217,6 +217,21 @@ def test_figures_are_medians_lest_they_contradict_what_most_trials_say(folder: P
     assert quoted.max == pytest.approx(1.5 * (quoted.p99 or 0))
 
 
+def test_rate_that_met_it_until_it_was_confirmed_shows_no_figure(folder: Path) -> None:
+    """Two of its four trials met the objective: their median does not say why it was missed."""
+
+    def fading(rate: float, n: int) -> dict[str, Any]:
+        tried.append(rate)
+        is_fresh = 900 < rate < 930 and tried.count(rate) <= 2
+        return queue(10**6 if is_fresh else 1_000)(rate, n)
+
+    tried: list[float] = []
+    result = summary_of(folder, {3: fading}, goal([3])).results[0]
+    assert 900 < (result.next_rate or 0) < 930
+    assert tried.count(result.next_rate or 0) == 4
+    assert (result.found, result.next_because) == ("sustained", "most trials missed it")
+
+
 def test_missed_rate_with_a_disturbed_trial_is_not_laid_to_the_generator(folder: Path) -> None:
     """Two trials missed it; that a third was disturbed only hides the figure."""
 
