@@ -78,10 +78,8 @@ def footnote(run: Run, summary: SaturationSummary) -> str:
     if run.rows:
         first = run.rows[0]
         done[0] += f", {conditions.delays(first)}."
-        done.append(
-            f"{count(len(run.rows), 'trial')} of {first.duration_s:g} s, open loop, one k after "
-            "the other."
-        )
+        trials = f"{count(summary.trials_done, 'trial')} of {first.duration_s:g} s"
+        done.append(f"{trials}, open loop, one k after the other.")
     where = [conditions.machine(manifest), summary.run]
     ack = f"An ack means: {conditions.ack_meaning(summary.ack)}."
     return "\n".join([" ".join(done), ack, " · ".join(filter(None, where))])

@@ -6,7 +6,8 @@ is ``sustained``: ``rate`` is the highest rate that met the objective, and at ``
 store did not; ``at-least``: it met the objective at ``rate``, and not the store but the load
 generator, or the range of rates, ended the climb; ``none``: not even the lowest rate met it; or
 ``unknown``, for the ``reason``. A figure in ms is the median over trials of each trial's figure, as
-most trials decide the search too; one that may not be quoted is null.
+most trials decide the search too, and at a confirmed rate over the confirming ones; one that may
+not be quoted is null.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from orchestration import saturation
 from orchestration.analysis.histograms import FIGURES
 from orchestration.report import saturation_words as words
 from orchestration.report.records import Figures
+from orchestration.report.saturation_trace import Trace, counted, trace
 from orchestration.report.summary import Cell, Verdict, summarise
-from orchestration.saturation import Attempt, Finding
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -105,8 +106,9 @@ class SaturationSummary(msgspec.Struct, frozen=True, kw_only=True):
 def summarise_saturation(run: Run, goal: Goal) -> SaturationSummary:
     """Return the summary of a run, complete or not."""
     manifest = run.manifest
-    cells = summarise(run).cells
-    results = _with_shares([_result(k, run.rows, cells, goal) for k in sorted(goal.quorums)])
+    cells = summarise(counted(run, goal)).cells
+    traces = [trace(k, run.rows, goal) for k in sorted(goal.quorums)]
+    results = _with_shares([_result(found, cells, goal) for found in traces])
     workload = str(manifest.scenario.get("workload", ""))
     return SaturationSummary(
         run=manifest.run,
@@ -115,7 +117,7 @@ def summarise_saturation(run: Run, goal: Goal) -> SaturationSummary:
         seed=manifest.seed,
         ack=manifest.ack,
         workload=workload,
-        verdict=_verdict(cells, results),
+        verdict=_verdict(run.rows, results),
         status=manifest.status,
         objective=goal.objective,
         quantity=goal.threshold.quantity,
@@ -138,20 +140,13 @@ def to_json(summary: SaturationSummary) -> bytes:
     return msgspec.json.format(msgspec.json.encode(summary), indent=2) + b"\n"
 
 
-def _result(k: int, rows: Sequence[TrialRow], cells: Sequence[Cell], goal: Goal) -> Result:
-    mine = [row for row in rows if row.k == k]
-    attempts = saturation.follow(
-        goal.search, [saturation.judge(row, goal.threshold) for row in mine]
-    )
-    step = saturation.next_step(goal.search, attempts)
-    finding = step if isinstance(step, Finding) else saturation.known(goal.search, attempts)
-    points = _points(mine, attempts, cells, goal)
-    is_known = finding.kind in {"sustained", "at-least", "none"}
+def _result(found: Trace, cells: Sequence[Cell], goal: Goal) -> Result:
+    finding, points = found.finding, _points(found, cells, goal)
     above = None if finding.above is None else points[finding.above]
     here = None if finding.rung is None else points[finding.rung]
     return Result(
-        k=k,
-        found=finding.kind if is_known else "unknown",  # type: ignore[arg-type] # the other kinds
+        k=found.k,
+        found=finding.kind if found.is_known else "unknown",  # type: ignore[arg-type] # the others
         rate=here.rate if here else None,
         point=here,
         share=None,
@@ -159,20 +154,18 @@ def _result(k: int, rows: Sequence[TrialRow], cells: Sequence[Cell], goal: Goal)
         next_rate=above.rate if above else None,
         next_because=words.why_not_met(above, goal.threshold) if above else "",
         confirmed=finding.votes,
-        trials=len(mine),
-        reason="" if is_known else words.why_unknown(finding, mine, attempts),
+        trials=len(found.rows),
+        reason="" if found.is_known else words.why_unknown(found),
         points=sorted(points.values(), key=lambda point: point.rate),
     )
 
 
-def _points(
-    rows: Sequence[TrialRow], attempts: Sequence[Attempt], cells: Sequence[Cell], goal: Goal
-) -> Mapping[int, Point]:
+def _points(found: Trace, cells: Sequence[Cell], goal: Goal) -> Mapping[int, Point]:
     """Return what the trials of one k measured at each rung that they tried."""
-    answers = saturation.answers_of(goal.search, attempts)
-    by_rate = {cell.rate: cell for cell in cells if rows and cell.k == rows[0].k}
+    answers = saturation.answers_of(goal.search, found.attempts)
+    by_rate = {cell.rate: cell for cell in cells if cell.k == found.k}
     return {
-        rung: _point(by_rate[goal.search.rate_per_s(rung)], rows, answer)
+        rung: _point(by_rate[goal.search.rate_per_s(rung)], found.counted, answer)
         for rung, answer in answers.items()
     }
 
@@ -215,7 +208,7 @@ def _with_share(result: Result, base: Result) -> Result:
     return msgspec.structs.replace(result, share=share, share_is=bounds[kinds])
 
 
-def _verdict(cells: Sequence[Cell], results: Sequence[Result]) -> Verdict:
-    if any(cell.parity == "mismatch" for cell in cells):
+def _verdict(rows: Sequence[TrialRow], results: Sequence[Result]) -> Verdict:
+    if any(row.parity.status == "mismatch" for row in rows):
         return "violated"
     return "valid" if any(result.found != "unknown" for result in results) else "unknown"

@@ -36,7 +36,7 @@ def caption(summary: SaturationSummary, shown: Sequence[Column]) -> str:
     parts = [what, f"There: what came of the next, {100 * summary.precision:.3g}% above at most."]
     headings = {column.heading for column in shown}
     if "p50" in headings:
-        parts.append("Response times in ms at that rate: medians over trials.")
+        parts.append("Response times in ms at that rate: medians over the confirming trials.")
     if "confirmed" in headings:
         parts.append("Confirmed: further trials at that rate that met it.")
     if any(result.found == "at-least" for result in summary.results):

@@ -9,9 +9,8 @@ from orchestration.report.numbers import ABSENT, count, decimals_for, fixed, ms
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from orchestration.report.records import TrialRow
     from orchestration.report.saturation_summary import Point, Result
-    from orchestration.saturation import Attempt, Finding
+    from orchestration.report.saturation_trace import Trace
     from orchestration.thresholds import Threshold
 
 MARKS = {"at-least": "≥ ", "at-most": "≤ "}
@@ -74,15 +73,16 @@ def why_not_met(point: Point, objective: Threshold) -> str:
     return f"{point.stamp}: {point.reason}"
 
 
-def why_unknown(found: Finding, rows: Sequence[TrialRow], attempts: Sequence[Attempt]) -> str:
+def why_unknown(found: Trace) -> str:
     """Return why a search has no result, as a clause."""
-    if not rows:
+    if not found.rows:
         return "it was not begun"
-    if found.kind == "unfinished":
+    if found.finding.kind == "unfinished":
         return "the search was not finished"
-    if found.kind == "unsettled":
-        return f"{count(len(attempts), 'trial')} contradicted each other"
-    spoilt = [row for row, attempt in zip(rows, attempts, strict=False) if attempt.answer != "met"]
+    if found.finding.kind == "unsettled":
+        return f"{count(len(found.attempts), 'trial')} contradicted each other"
+    answered = zip(found.rows, found.attempts, strict=False)
+    spoilt = [row for row, attempt in answered if attempt.answer != "met"]
     return next((row.reason for row in reversed(spoilt) if row.reason), "trials had too few writes")
 
 

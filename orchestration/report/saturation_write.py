@@ -15,6 +15,7 @@ from orchestration.report.saturation_summary import (
     summarise_saturation,
     to_json,
 )
+from orchestration.report.saturation_trace import counted
 from orchestration.report.write import point_latest, replace_file
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def write_saturation(run_dir: Path, root: Path | None = None) -> SaturationSumma
     if goal is None:
         raise UnreadableRunError(f"{run_dir} is no saturation run: its manifest names no goal")
     summary = summarise_saturation(run, goal)
-    for name, content in _files(run, summary).items():
+    for name, content in _files(run, counted(run, goal), summary).items():
         replace_file(run_dir / name, content)
     if root is not None:
         point_latest(root, run_dir)
@@ -84,12 +85,18 @@ def _read_goal(run_dir: Path) -> Goal | None:
     return None if found is None else msgspec.convert(found, Goal)
 
 
-def _files(run: Run, summary: SaturationSummary) -> dict[str, bytes]:
-    """Return the content of each file of the run's folder by its name."""
+def _files(run: Run, shown: Run, summary: SaturationSummary) -> dict[str, bytes]:
+    """Return the content of each file of the run's folder by its name.
+
+    Args:
+        run: What was read.
+        shown: The same with only those trials that are drawn.
+        summary: What was found.
+    """
     # matplotlib takes half a second to import, which only those who draw should pay.
     from orchestration.report import drawing, saturation_chart, saturation_page  # noqa: PLC0415
 
-    figure = saturation_chart.draw(run, summary)
+    figure = saturation_chart.draw(shown, summary)
     svg = drawing.to_svg(figure)
     return {
         "saturation.json": to_json(summary),

@@ -200,6 +200,24 @@ def test_found_rate_with_a_disturbed_trial_quotes_no_latency(folder: Path) -> No
     assert (result.point.stamp, result.point.response_ms.p99) == ("generator-bound", None)
 
 
+def test_trials_that_led_to_the_found_rate_are_not_in_its_figures(folder: Path) -> None:
+    """They were chosen for what they said; one that was disturbed hides nothing."""
+
+    def disturbed(rate: float, n: int) -> dict[str, Any]:
+        is_first = rate not in tried
+        tried.add(rate)
+        return queue(1_000)(rate, n) | (LATE if is_first else {})
+
+    tried: set[float] = set()
+    summary = summary_of(folder, {3: disturbed}, goal([3]))
+    result = summary.results[0]
+    assert (result.found, result.confirmed) == ("sustained", (3, 3))
+    assert result.point is not None
+    assert (result.point.trials, result.point.stamp) == (3, "ok")
+    assert 35 < (result.point.response_ms.p99 or 0) < 50
+    assert summary.trials_done == result.trials > sum(point.trials for point in result.points)
+
+
 def test_figures_are_medians_lest_they_contradict_what_most_trials_say(folder: Path) -> None:
     """One bad trial of four would lift the mean of p99 over the objective that most have met."""
 
