@@ -107,6 +107,7 @@ def saturate(
     request = command.SaturateRequest(
         sweep=SweepRequest(
             name="saturate",
+            trials=1,  # as many as the search asks for
             acks=("fsync",) if durable else None,
             is_pinned=is_pinned or None,
             **options,

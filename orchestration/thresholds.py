@@ -261,12 +261,21 @@ def _figure(
         figure = getattr(cell.response_ms, name)
         why = "" if figure is not None else _why_not_quoted(cell, name)
         return figure, cell.response_ms.ci95.get(name), why
-    # That the store fell behind makes its rate and its errors no less true; what else spoils a
-    # trial does.
-    if cell.stamp not in {"ok", "saturated"}:
-        return None, None, f"{cell.stamp}: {cell.reason}"
     figure = cell.achieved_rate if name == "rate" else _error_percent(cell)
+    if not _is_true(threshold, cell, figure):
+        return None, None, f"{cell.stamp}: {cell.reason}"
     return figure, None, "" if figure is not None else "no request came to an end"
+
+
+def _is_true(threshold: Threshold, cell: Cell, figure: float | None) -> bool:
+    """Whether a rate or a share of errors holds in spite of the cell's stamp.
+
+    That the store fell behind makes neither less true. Of an invalid cell, which may be one because
+    so many requests failed, this much is known: it had no fewer errors.
+    """
+    if cell.stamp == "invalid" and threshold.quantity == "errors" and figure is not None:
+        return not threshold.is_met_by(figure)
+    return cell.stamp in {"ok", "saturated"}
 
 
 def _error_percent(cell: Cell) -> float | None:

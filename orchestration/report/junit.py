@@ -12,9 +12,11 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 from xml.etree import ElementTree as ET
 
+from orchestration.audit import ERROR_SHARE
 from orchestration.report import tables, threshold_table
 from orchestration.report.labels import labels
 from orchestration.report.numbers import ms
+from orchestration.thresholds import error_share
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -101,21 +103,26 @@ def _cases(run: Run, summary: Summary) -> Iterator[Case]:
 
 def _of_cell(name: str, cell: Cell, rows: Sequence[TrialRow]) -> Case:
     case = Case("cells", name, sum(_measured_s(row) for row in rows))
-    fault, message = _fault(cell)
+    fault, message = _fault(cell, rows)
     return case._replace(fault=fault, message=message, text=_figures(cell)) if fault else case
 
 
-def _fault(cell: Cell) -> tuple[Fault | None, str]:
+def _fault(cell: Cell, rows: Sequence[TrialRow]) -> tuple[Fault | None, str]:
     """Return what is wrong with a cell: of the store a failure, of the measurement an error."""
     if cell.parity == "mismatch":
         return "failure", "parity: replicas differ from the leader"
-    if cell.stamp == "saturated":
-        return "failure", f"saturated: {cell.reason}"
     if cell.stamp != "ok":
-        return "error", f"{cell.stamp}: {cell.reason}"
+        is_store = cell.stamp == "saturated" or any(_has_failed(row) for row in rows)
+        return "failure" if is_store else "error", f"{cell.stamp}: {cell.reason}"
     if cell.parity == "error":
         return "error", "parity: not all replicas could be compared"
     return None, ""
+
+
+def _has_failed(row: TrialRow) -> bool:
+    """Whether a trial is invalid because the store failed too many requests."""
+    share = error_share(row.errors, row.samples)
+    return row.stamp == "invalid" and share is not None and share > ERROR_SHARE
 
 
 def _figures(cell: Cell) -> str:
@@ -138,16 +145,19 @@ def _of_unmeasured(run: Run, summary: Summary) -> Iterator[Case]:
 
     A stopped run skipped it; one that failed owes an answer, and so does one without any cell.
     """
-    measured = {cell.k for cell in summary.cells}
-    planned = run.manifest.scenario.get("quorums") or []
+    scenario = run.manifest.scenario
+    acks = scenario.get("acks") or []
+    several = len(acks) > 1
+    planned = [(k, ack) for ack in acks or [""] for k in scenario.get("quorums") or []]
+    measured = {(cell.k, cell.ack if several else "") for cell in summary.cells}
     stopped = summary.status == "interrupted"
     fault: Fault = "skipped" if stopped else "error"
     message = (
         f"not measured: the run {'was stopped' if stopped else 'failed'} before its first trial"
     )
-    for k in planned:
-        if k not in measured:
-            yield Case("cells", f"k={k}", fault=fault, message=message)
+    for k, ack in planned:
+        if (k, ack if several else "") not in measured:
+            yield Case("cells", f"k={k}, {ack}" if several else f"k={k}", 0.0, fault, message)
     if not planned and not measured:
         yield Case("cells", "any", fault="error", message=f"not measured: {summary.sentence}")
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # Of other programs' options the pages name these alone, in sentences.
 LOCUSTS_OWN = {"--host", "--headless", "--users", "--processes", "--csv"}
 OTHERS = {"--no-deps", "--build", "--"}
-QUORUMETER_SESSIONS = {"sweep": "sweep", "web": "web"}
+QUORUMETER_SESSIONS = {"sweep": "sweep", "saturate": "saturate", "web": "web"}
 
 
 def options_of(command: click.Command) -> set[str]:

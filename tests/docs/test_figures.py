@@ -6,12 +6,19 @@ import msgspec
 import pytest
 
 from kv_app import channel, messages, outbox, session, snapshot
-from orchestration import audit, parity, thresholds, timeline
+from orchestration import audit, limits, parity, thresholds, timeline
+from orchestration.goal import make_goal
 from orchestration.load import plan
-from orchestration.report import records, summary
+from orchestration.report import records, saturation_summary, summary
+from orchestration.request import SweepRequest, to_scenario
+from orchestration.saturation import trials_to_find
 from tests.docs.pages import ROOT, table_after
 
 DOCS = ROOT / "docs"
+# What `quorumeter saturate` looks for without options but the objective.
+GOAL = make_goal(
+    to_scenario(SweepRequest(), followers=5, fresh_seed=7), "p99<50ms", precision=0.05, confirm=3
+)
 
 
 def names_below(page: str, heading: str) -> list[str]:
@@ -36,6 +43,22 @@ def test_summary_fields_are_those_of_the_schema(
     """Each field of ``summary.json`` is explained, and no other."""
     fields = [field.name for field in msgspec.structs.fields(structure)]
     assert sorted(names_below("reports.md", heading)) == sorted(fields)
+
+
+@pytest.mark.parametrize(
+    ("heading", "structure"),
+    [
+        ("Top level of saturation.json", saturation_summary.SaturationSummary),
+        ("A result", saturation_summary.Result),
+        ("A point", saturation_summary.Point),
+    ],
+)
+def test_saturation_fields_are_those_of_the_schema(
+    heading: str, structure: type[msgspec.Struct]
+) -> None:
+    """Each field of ``saturation.json`` is explained, and no other."""
+    fields = [field.name for field in msgspec.structs.fields(structure)]
+    assert sorted(names_below("saturation.md", heading)) == sorted(fields)
 
 
 def test_trial_fields_cover_what_a_report_reads() -> None:
@@ -76,6 +99,16 @@ def test_messages_are_those_of_the_protocol() -> None:
                 f"{audit.BUSY_CPU_SHARE:.0%} of a core",
                 f"{parity.SETTLE_TIMEOUT_S:g} s",
                 f"{plan.CLIENT_TIMEOUT_S:g} s",
+            ],
+        ),
+        (
+            "saturation.md",
+            [
+                f"at most {audit.ERROR_SHARE:.0%} of the requests failed",
+                f"{audit.ACCOUNTED_SHARE:.0%} came to an end",
+                f"At most {GOAL.search.most_trials} trials per k",
+                f"within {GOAL.search.lowest_rate_per_s:g} and {limits.RATE.high:,.0f}/s",
+                f"it would take {trials_to_find(GOAL.search, 1_000)} trials each",
             ],
         ),
         (

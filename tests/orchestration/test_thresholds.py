@@ -229,6 +229,20 @@ def test_a_store_that_falls_behind_breaches_what_is_about_rate_and_errors(text: 
     assert outcome(text, behind).status == "breached"
 
 
+@pytest.mark.parametrize(
+    ("text", "status"), [("errors < 1%", "breached"), ("errors < 9%", "unknown")]
+)
+def test_requests_that_failed_count_in_a_cell_that_they_made_invalid(
+    text: str, status: str
+) -> None:
+    """A breach is one, whatever else is wrong; that so few failed is not known of such a cell."""
+    bad = row(1, stamp="invalid", reason="50 of 1,050 requests failed", errors={"timeout": 50})
+    found = outcome(text, bad)
+    assert found.status == status
+    assert (found.checks[0].measured is None) == (status == "unknown")
+    assert outcome("rate > 9/s", bad).status == "unknown"
+
+
 def test_a_cell_that_was_not_measured_is_unknown() -> None:
     """A name that matches nothing does not pass in silence."""
     assert outcome("p99 < 50ms").reason == "no cell was measured"

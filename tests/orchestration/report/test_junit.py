@@ -136,6 +136,12 @@ def test_suite_says_what_the_run_was(make_run: Callable[..., Run]) -> None:
         ({"stamp": "generator-bound", "reason": "late"}, "error", "generator-bound", "late"),
         ({"stamp": "invalid", "reason": "ended"}, "error", "invalid", "ended"),
         (
+            {"stamp": "invalid", "reason": "200 of 600 failed", "errors": {"timeout": 200}},
+            "failure",
+            "invalid",
+            "200 of 600 failed",
+        ),
+        (
             {"parity": {"status": "mismatch", "replicas": []}, "stamp": "invalid", "reason": "x"},
             "failure",
             "parity",
@@ -190,6 +196,21 @@ def test_cell_that_was_never_measured_does_not_pass(
     cases = render(rows, status=status, scenario={"quorums": [0, 1, 2]})
     assert [fault_of(cases[f"k={k}"]) for k in range(3)] == [None, fault, fault]
     assert words in cases["k=2"][0].attrib["message"]
+
+
+def test_ack_that_was_never_measured_does_not_pass(
+    render: Callable[..., dict[str, ET.Element]],
+) -> None:
+    """Where memory and disk were planned, each k is two cases."""
+    rows = [*simulated.sweep([0, 1], trials=1, ack="memory"), simulated.trial(0, ack="fsync")]
+    plan = {"quorums": [0, 1], "acks": ["memory", "fsync"]}
+    cases = render(rows, status="interrupted", scenario=plan)
+    assert {name: fault_of(case) for name, case in cases.items()} == {
+        "k=0, memory": None,
+        "k=1, memory": None,
+        "k=0, fsync": None,
+        "k=1, fsync": "skipped",
+    }
 
 
 def test_run_without_any_cell_is_an_error(render: Callable[..., dict[str, ET.Element]]) -> None:
