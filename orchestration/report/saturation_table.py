@@ -21,7 +21,7 @@ def columns(summary: SaturationSummary) -> list[Column]:
     return [
         Column("k", [str(result.k) for result in results]),
         Column("sustains/s", [words.sustained(result) for result in results]),
-        Column(f"of k={results[0].k}", [words.share(result) for result in results], rank=1),
+        *_shares(results),
         *(Column(name, _figures(results, name), rank=2) for name in shown),
         Column("confirmed", [_votes(result) for result in results], rank=3),
         Column("next/s", [words.rate(result.next_rate) for result in results], rank=3),
@@ -72,6 +72,12 @@ def notes(summary: SaturationSummary) -> list[str]:
         for result in summary.results
         if result.reason
     ]
+
+
+def _shares(results: Sequence[Result]) -> list[Column]:
+    """Return the column of shares, if there is something to share."""
+    texts = [words.share(result) for result in results]
+    return [Column(f"of k={results[0].k}", texts, rank=1)] if len(results) > 1 else []
 
 
 def _figures(results: Sequence[Result], name: str) -> list[str]:
