@@ -48,6 +48,7 @@ def cell_row(
         "engine": scenario.engine,
         "block": cell.block,
         "k": cell.k,
+        "arrivals": scenario.arrivals,
         "rate": cell.rate_per_s or scenario.rate_per_s,
         "users": scenario.users,
         "seed": cell.seed,

@@ -88,15 +88,3 @@ class QuorumWait:
         if self.write_quorum == 0:
             return 0.0
         return self.min_delay_ms + (self.max_delay_ms - self.min_delay_ms) * fraction
-
-
-def why_no_theory(delay_model: str, delay_ms: Sequence[float] | None) -> str | None:
-    """Return the sentence that says why the model does not apply; None if it does."""
-    if delay_ms is None:
-        return "The delays of this cluster are not known, so there is no theory beside them."
-    if delay_model != "independent":
-        return (
-            f"Theory does not apply: on a {delay_model} link an entry waits for those before it, "
-            "so a delay is the longest among its predecessors."
-        )
-    return None

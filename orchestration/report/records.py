@@ -77,6 +77,7 @@ class TrialRow(msgspec.Struct, frozen=True, kw_only=True):
         kind: The cluster of the plan that it ran on; differs from `ack` where that was asked for.
         workload: What drove the store.
         operation: What the latencies are of: the writes, if there are any.
+        arrivals: How an open loop spaced its requests.
         rate: Planned writes/s of an open loop; None for a closed loop of `users`.
         delay_ms: The range of link delays; None if a cluster was attached that keeps its own.
         samples: 200s after warm-up, of all operations.
@@ -95,6 +96,7 @@ class TrialRow(msgspec.Struct, frozen=True, kw_only=True):
     workload: str = ""
     operation: str = WRITE
     engine: str = "local"
+    arrivals: str = "constant"
     rate: float | None = None
     users: int | None = None
     seed: int | None = None

@@ -8,8 +8,8 @@ import numpy as np
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from orchestration.analysis import histograms
-from orchestration.analysis.theory import QuorumWait, why_no_theory
 from orchestration.report import conditions, drawing
+from orchestration.report.model import model_of
 from orchestration.report.numbers import ms
 from orchestration.report.sentence import OPERATIONS, headline_cell
 
@@ -143,11 +143,9 @@ def _draw_theory(
     axes: Axes, cell: Cell, rows: Sequence[TrialRow], furthest: float, colour: str
 ) -> None:
     row = next(row for row in rows if cell.has(row))
-    if row.k == 0 or not row.delay_ms or not row.delay_ms[1]:
+    wait = model_of(row)
+    if isinstance(wait, str) or not wait.max_ms:
         return
-    if why_no_theory(row.delay_model, row.delay_ms):
-        return
-    wait = QuorumWait(row.followers, row.k, *row.delay_ms)
     beyond = np.geomspace(1, 1 - furthest, THEORY_POINTS)
     latency = wait.percentiles_ms([100 * (1 - share) for share in beyond])
     axes.plot(1 / beyond, latency, ls=(0, (4, 3)), lw=1.3, color=colour, alpha=0.8)

@@ -29,8 +29,8 @@ import msgspec
 
 from orchestration.analysis.histograms import decode, describe_ms
 from orchestration.analysis.stats import Estimate, estimate
-from orchestration.analysis.theory import QuorumWait, why_no_theory
 from orchestration.report import sentence
+from orchestration.report.model import model_of
 from orchestration.report.records import Figures, OperationRow, ParityStatus, Stamp
 from orchestration.thresholds import Outcome, evaluate_all
 
@@ -315,10 +315,9 @@ def _mean_rate(rates: Sequence[float | None]) -> float | None:
 def _theory(trials: Sequence[TrialRow]) -> tuple[Block, float | None, str | None]:
     """Return the model's figures, the sampling error of the mean, and why there are none."""
     first = trials[0]
-    why = why_no_theory(first.delay_model, first.delay_ms)
-    if why or first.delay_ms is None:
-        return Block(ci95=dict.fromkeys(STATISTICS)), None, why
-    wait = QuorumWait(first.followers, first.k, *first.delay_ms)
+    wait = model_of(first)
+    if isinstance(wait, str):
+        return Block(ci95=dict.fromkeys(STATISTICS)), None, wait
     p50, p95, p99 = wait.percentiles_ms([50, 95, 99])
     block = Block(wait.mean_ms, p50, p95, p99, wait.max_ms, dict.fromkeys(STATISTICS))
     writes = sum(row.writes for row in trials)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.integrate import quad
 
-from orchestration.analysis.theory import QuorumWait, why_no_theory
+from orchestration.analysis.theory import QuorumWait
 
 
 @st.composite
@@ -94,10 +94,3 @@ def test_impossible_quorum_wait_is_refused(n: int, k: int, a: float, b: float) -
     """A k outside 0..n or a reversed range raises, and names the values."""
     with pytest.raises(ValueError, match=r"k=|delay range"):
         QuorumWait(n, k, a, b)
-
-
-def test_theory_does_not_apply_to_fifo_or_unknown_delays() -> None:
-    """Ordered links and unknown delays say so in a sentence; independent ones do not."""
-    assert why_no_theory("independent", [0, 100]) is None
-    assert "fifo" in (why_no_theory("fifo", [0, 100]) or "")
-    assert "not known" in (why_no_theory("independent", None) or "")
