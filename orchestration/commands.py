@@ -22,6 +22,7 @@ from orchestration.report.write import write_report
 from orchestration.request import DEFAULT_DELAY_MS, DEFAULT_FOLLOWERS, SweepRequest
 from orchestration.resume import open_run, request_of
 from orchestration.scenario import Scenario, expected_duration_s, plan
+from orchestration.sweep import Ending
 from orchestration.terminal import make_console
 
 PARITY_EXIT_CODES = {"match": 0, "mismatch": 1, "error": 2}
@@ -118,7 +119,7 @@ def report(run_dir: Path, *, is_json: bool) -> int:
     else:
         print_report(make_console(), summary)
         make_console(stderr=True).print(f"Report: {run_dir / 'report.html'}", soft_wrap=True)
-    return conduct.EXIT_CODES[summary.verdict]
+    return conduct.exit_code(summary, Ending("complete", summary.trials_done))
 
 
 def dry_run(request: SweepRequest, *, fresh_seed: int, is_json: bool) -> int:

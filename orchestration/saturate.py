@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from orchestration import limits
-from orchestration.cells import append_row
 from orchestration.clusters import processes
 from orchestration.conduct import EXIT_CODES, make_clusters, make_runner, resolve
 from orchestration.control import Control
@@ -98,11 +97,7 @@ class Saturation(Sweep):
         return Cell(block=index, k=k, seed=seed, ack=ack, rate_per_s=rate_per_s)
 
     def _try(self, cell: Cell) -> TrialRow:
-        self._cluster.use(cell.ack)
-        self._progress.trial_started(cell, self._trials_done)
-        row = self._run_cell(cell)
-        append_row(self._run.path / "cells.jsonl", row)
-        self._trials_done += 1
+        row = self._measure_cell(cell, self._trials_done)
         self._check_leader()
         return msgspec.convert(row, TrialRow)
 

@@ -122,13 +122,18 @@ class Sweep:
             for index, cell in enumerate(cells):
                 if cell in self._done:
                     continue
-                self._cluster.use(cell.ack)
-                self._progress.trial_started(cell, index)
-                row = self._run_cell(cell)
-                append_row(self._run.path / "cells.jsonl", row)
-                self._trials_done += 1
+                row = self._measure_cell(cell, index)
                 self._progress.trial_ended(cell, row)
                 self._check_leader()
+
+    def _measure_cell(self, cell: Cell, index: int) -> dict[str, Any]:
+        """Run one trial and write its row down; a search for a rate does so, too."""
+        self._cluster.use(cell.ack)
+        self._progress.trial_started(cell, index)
+        row = self._run_cell(cell)
+        append_row(self._run.path / "cells.jsonl", row)
+        self._trials_done += 1
+        return row
 
     def _run_cell(self, cell: Cell) -> dict[str, Any]:
         leader_url = self._cluster.leader_url

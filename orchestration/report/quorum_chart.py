@@ -118,7 +118,7 @@ def _label_column(main: Axes, below: Axes, cells: Sequence[Cell]) -> None:
 
 def _subtitle(cells: Sequence[Cell]) -> str:
     what = OPERATIONS[cells[0].operation].many if cells else "writes"
-    parts = [f"Response time of {what} against the write quorum k. Dots: trials."]
+    parts = [f"Response time of {what} against k. Dots: trials."]
     if any(cell.response_ms.ci95.get("mean") for cell in cells):
         parts.append("Bars: 95% over trials.")
     if any(cell.theory_ms.max for cell in cells):
