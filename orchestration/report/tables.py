@@ -44,7 +44,7 @@ def columns(cells: Sequence[Cell], *, intervals: Sequence[str] = RESPONSE) -> li
         *_telling("offered/s", [f"{cell.rate or 0:,g}" for cell in cells]),
         Column("k", [str(cell.k) for cell in cells]),
         *(_response(cells, name, interval=name in intervals) for name in RESPONSE),
-        Column("p99 uncorrected", _uncorrected(cells), rank=4),
+        *_uncorrected(cells),
         Column("theory", _block(cells, lambda cell: cell.theory_ms), rank=1),
         Column("residual", _residuals(cells), rank=1),
         Column("rate/s", [fixed(cell.achieved_rate, 1) for cell in cells], rank=2),
@@ -102,9 +102,11 @@ def _block(cells: Sequence[Cell], block: Callable[[Cell], Block]) -> list[str]:
     return [fixed(value, decimals_for(values)) for value in values]
 
 
-def _uncorrected(cells: Sequence[Cell]) -> list[str]:
+def _uncorrected(cells: Sequence[Cell]) -> list[Column]:
+    """Return its column; none for runs of a version that did not take it."""
     values = [cell.uncorrected_ms.p99 for cell in cells]
-    return [fixed(value, decimals_for(values)) for value in values]
+    texts = [fixed(value, decimals_for(values)) for value in values]
+    return [Column("p99 uncorrected", texts, rank=4)] if any(values) else []
 
 
 def _residuals(cells: Sequence[Cell]) -> list[str]:
