@@ -200,7 +200,7 @@ def web(
 )
 @click.option(
     "--value-bytes",
-    type=Parsed("BYTES", limits.parse_value_bytes),
+    type=Parsed("BYTES", limits.VALUE_BYTES.parse),
     help="Size of a value, or a range such as 64:1024 (64; of ycsb 1000).",
 )
 @click.option(

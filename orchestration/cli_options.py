@@ -28,7 +28,7 @@ def _url(text: str, name: str) -> str:
     return text.rstrip("/")
 
 
-DELAY = Parsed("MS:MS", limits.parse_delay_ms)
+DELAY = Parsed("MS:MS", limits.DELAY_MS.parse)
 URL = Parsed("URL", _url)
 FOLLOWERS = Parsed("N", limits.FOLLOWERS.parse)
 attach_option = click.option("--attach", "attach_url", type=URL, help="Leader of a cluster.")

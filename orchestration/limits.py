@@ -5,8 +5,9 @@ same sentence wherever it comes from.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from orchestration.errors import UsageError
 
@@ -101,6 +102,45 @@ class Duration:
         return value_s
 
 
+N = TypeVar("N", int, float)
+
+
+@dataclass(frozen=True, slots=True)
+class Span(Generic[N]):
+    """Ranges within ``low`` and ``high``, both allowed: ``0:100``; ``20`` stands for ``20:20``.
+
+    Attributes:
+        low: the least.
+        high: the most.
+        number: makes a number of a text.
+        range: the allowed values, as an error tells them.
+    """
+
+    low: N
+    high: N
+    number: Callable[[str], N]
+    range: str
+
+    def parse(self, text: str, name: str) -> tuple[N, N]:
+        """The range that ``text`` says; ``name`` is the option or variable it came from."""
+        low, _, high = text.partition(":")
+        try:
+            found = (self.number(low), self.number(high or low))
+        except ValueError:
+            raise bad(name, text, self.range) from None
+        return self._checked(found, name, text)
+
+    def check(self, value: tuple[N, N], name: str) -> tuple[N, N]:
+        """``value`` itself, if it is within the limits (not-a-number never is)."""
+        return self._checked(value, name, "{:g}:{:g}".format(*value))
+
+    def _checked(self, value: tuple[N, N], name: str, given: str) -> tuple[N, N]:
+        low, high = value
+        if not self.low <= low <= high <= self.high:
+            raise bad(name, given, self.range)
+        return value
+
+
 # The width of a cluster: every node is a process or a container of this machine.
 FOLLOWERS = Whole(0, 20)
 TRIALS = Whole(1, 1_000)
@@ -113,16 +153,16 @@ KEYS = Whole(1, 1_000_000)
 PROCESSES = Whole(1, 64)
 READ_SHARE = Real(0.0, 1.0, "(0 none, 1 all)")
 # From the least that keeps values distinct to the store's own limit.
-VALUE_BYTES = Whole(27, 1024 * 1024)
+VALUE_BYTES = Span(
+    27,
+    1024 * 1024,
+    int,
+    f"a size in bytes from 27 to {1024 * 1024:,}, or a range such as 64:1024",
+)
 # Locust's own --seed and numpy's both take 32 bits.
 SEED = Whole(0, 2**32 - 1)
 PORT = Whole(1_024, 65_535)
-DELAY = Real(0.0, 60_000.0, "ms")
-
-
-_VALUE_SIZES = (
-    f"a size in bytes from {VALUE_BYTES.low:,} to {VALUE_BYTES.high:,}, or a range such as 64:1024"
-)
+DELAY_MS = Span(0.0, 60_000.0, float, "a range of delays in ms, such as 0:100, within 0:60,000")
 
 
 def bad(name: str, given: object, allowed: str) -> UsageError:
@@ -144,48 +184,6 @@ def parse_quorums(text: str, name: str, followers: int) -> tuple[int, ...]:
             raise bad(name, text, allowed)
         found.update(range(low, high + 1))
     return tuple(sorted(found))
-
-
-def parse_value_bytes(text: str, name: str) -> tuple[int, int]:
-    """The smallest and largest size of a value in ``text``, in bytes: ``64``, or ``64:1024``."""
-    low, _, high = text.partition(":")
-    try:
-        sizes = (int(low), int(high or low))
-    except ValueError:
-        raise bad(name, text, _VALUE_SIZES) from None
-    return check_value_bytes(sizes, name, given=text)
-
-
-def check_value_bytes(
-    sizes: tuple[int, int], name: str, *, given: str | None = None
-) -> tuple[int, int]:
-    """``sizes`` itself, if it is a range within the limits."""
-    low, high = sizes
-    if not VALUE_BYTES.low <= low <= high <= VALUE_BYTES.high:
-        raise bad(name, given or f"{low}:{high}", _VALUE_SIZES)
-    return sizes
-
-
-def parse_delay_ms(text: str, name: str) -> tuple[float, float]:
-    """The range of link delays in ``text``, in milliseconds: ``0:100``; ``20`` is ``20:20``."""
-    allowed = f"a range of delays in ms, such as 0:100, within 0:{DELAY.high:,.0f}"
-    low, _, high = text.partition(":")
-    try:
-        delay_ms = (float(low), float(high or low))
-    except ValueError:
-        raise bad(name, text, allowed) from None
-    return check_delay_ms(delay_ms, name, given=text)
-
-
-def check_delay_ms(
-    delay_ms: tuple[float, float], name: str, *, given: str | None = None
-) -> tuple[float, float]:
-    """``delay_ms`` itself, if it is a range within the limits."""
-    low, high = delay_ms
-    if not DELAY.low <= low <= high <= DELAY.high:
-        allowed = f"a range of delays in ms, such as 0:100, within 0:{DELAY.high:,.0f}"
-        raise bad(name, given or f"{low:g}:{high:g}", allowed)
-    return delay_ms
 
 
 def format_quorums(quorums: Iterable[int]) -> str:

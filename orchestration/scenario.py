@@ -94,7 +94,7 @@ class Scenario:
         for k in self.quorums:
             limits.Whole(0, self.followers).check(k, "--k")
         if self.delay_ms is not None:
-            limits.check_delay_ms(self.delay_ms, "--delay")
+            limits.DELAY_MS.check(self.delay_ms, "--delay")
         if (self.acks == ("",)) == (self.engine == "local") or len(set(self.acks)) < len(self.acks):
             raise UsageError(
                 "Which acknowledgments to measure, memory or fsync, can be chosen for local nodes "
@@ -123,7 +123,7 @@ class Scenario:
         if self.keys is not None:
             limits.KEYS.check(self.keys, "--keys")
         if self.value_bytes is not None:
-            limits.check_value_bytes(self.value_bytes, "--value-bytes")
+            limits.VALUE_BYTES.check(self.value_bytes, "--value-bytes")
         limits.READ_SHARE.check(self.read_share, "--read-share")
 
     def as_dict(self) -> dict[str, object]:

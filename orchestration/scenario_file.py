@@ -153,7 +153,7 @@ class _Reader:
                 arrivals=load.arrivals,
                 key_choice=load.key_choice,
                 value_bytes=check(
-                    "load.value_bytes", limits.check_value_bytes, _pair(load.value_bytes)
+                    "load.value_bytes", limits.VALUE_BYTES.check, _pair(load.value_bytes)
                 ),
                 read_share=check("load.read_share", _in(limits.READ_SHARE), load.read_share),
                 read_from=load.read_from,
@@ -161,7 +161,7 @@ class _Reader:
                 engine=cluster.engine,
                 attach_url=cluster.attach,
                 followers=check("cluster.followers", _in(limits.FOLLOWERS), cluster.followers),
-                delay_ms=check("cluster.delay_ms", limits.check_delay_ms, _pair(cluster.delay_ms)),
+                delay_ms=check("cluster.delay_ms", limits.DELAY_MS.check, _pair(cluster.delay_ms)),
                 acks=_acks(cluster.ack),
                 is_pinned=cluster.pin,
                 thresholds=tuple(file.thresholds),

@@ -64,14 +64,14 @@ def test_a_duration_that_is_none_is_refused_by_name(text: str) -> None:
 )
 def test_delay_ranges_are_understood(text: str, expected_ms: tuple[float, float]) -> None:
     """LOW:HIGH in ms; one number is both."""
-    assert limits.parse_delay_ms(text, "--delay") == expected_ms
+    assert limits.DELAY_MS.parse(text, "--delay") == expected_ms
 
 
 @pytest.mark.parametrize("text", ["", ":", "100:0", "-1:5", "a:b", "0:60001", "nan:nan", "1:2:3"])
 def test_a_delay_range_that_is_none_is_refused_by_name(text: str) -> None:
     """A refusal names the option, what was given, and the limit."""
     with pytest.raises(UsageError, match=r"--delay.*0:60,000"):
-        limits.parse_delay_ms(text, "--delay")
+        limits.DELAY_MS.parse(text, "--delay")
 
 
 @given(st.integers())
@@ -90,3 +90,18 @@ def test_a_rate_that_is_none_is_refused_by_name(text: str) -> None:
     """Not-a-number and infinity are no rates either."""
     with pytest.raises(UsageError, match="--rate"):
         limits.RATE.parse(text, "--rate")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("64", (64, 64)), ("27:1048576", (27, 1_048_576)), ("64:64", (64, 64))]
+)
+def test_value_sizes_are_one_or_a_range(text: str, expected: tuple[int, int]) -> None:
+    """One number is all sizes; a range has both ends."""
+    assert limits.VALUE_BYTES.parse(text, "--value-bytes") == expected
+
+
+@pytest.mark.parametrize("text", ["", "26", "65:64", "64:1048577", "64.5", "a:b", ":"])
+def test_a_bad_value_size_is_refused_by_name(text: str) -> None:
+    """The option, what was given, and what may be."""
+    with pytest.raises(UsageError, match=r"--value-bytes was given .* a size in bytes from 27"):
+        limits.VALUE_BYTES.parse(text, "--value-bytes")
