@@ -21,6 +21,7 @@ from orchestration.load.workload import (
     InsertedKeys,
     Zipfian,
     key_chooser,
+    key_name,
     node_chooser,
     operation_chooser,
     read_chooser,
@@ -133,6 +134,12 @@ def test_a_wrong_exponent_would_be_noticed() -> None:
     random = LoadPlan(seed=5).random("keys", 0).random
     drawn = [Zipfian(100, 0.9).draw(random) - 1 for _ in range(DRAWS)]
     assert p_value(drawn, zipfian_shares(100)) < LEVEL
+
+
+@given(st.sets(st.integers(min_value=0, max_value=10**9), max_size=20))
+def test_keys_of_different_numbers_differ(numbers: set[int]) -> None:
+    """A number is a key, and no other number is the same one."""
+    assert len({key_name(number) for number in numbers}) == len(numbers)
 
 
 def test_zipfian_keys_start_with_the_most_asked_for() -> None:
