@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from orchestration.report import conditions, operation_table, tables, threshold_table
+from orchestration.report import conditions, effect_table, operation_table, tables, threshold_table
 from orchestration.report.numbers import ABSENT, fixed
 
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ def render(run: Run, summary: Summary, charts: Sequence[str]) -> str:
         columns=shown,
         caption=tables.caption(summary.cells, shown),
         notes=tables.notes(summary.cells),
+        effects=effect_table.columns(summary.cells),
+        effects_caption=effect_table.CAPTION,
         operations=operation_table.columns(summary.cells),
         thresholds=threshold_table.columns(summary.thresholds),
         ack=conditions.ack_meaning(summary.ack),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from orchestration.report import conditions, operation_table, tables, threshold_table
+from orchestration.report import conditions, effect_table, operation_table, tables, threshold_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,6 +35,8 @@ def render(run: Run, summary: Summary, charts: Sequence[str]) -> str:
     if summary.cells:
         columns = tables.columns(summary.cells)
         parts += [table(columns), tables.caption(summary.cells, columns)]
+        if effects := effect_table.columns(summary.cells):
+            parts += ["What each k costs:", table(effects), effect_table.CAPTION]
         if others := operation_table.columns(summary.cells):
             parts += ["The other operations, response times in ms:", table(others)]
         parts.append("\n".join(f"- {escaped(line)}" for line in tables.notes(summary.cells)))

@@ -9,6 +9,7 @@ import pytest
 
 from orchestration.report import (
     drawing,
+    effect_table,
     html,
     markdown,
     operation_table,
@@ -158,3 +159,25 @@ def test_uncorrected_latencies_stand_beside_the_response_time(make_run: Callable
     assert cells[0].uncorrected_ms.p99 == 3.25
     columns = {column.heading: column.texts for column in tables.columns(cells)}
     assert columns["p99 uncorrected"] == ["3.25", "3.25"]
+
+
+def test_costs_are_told_with_their_intervals(make_run: Callable[..., Run]) -> None:
+    """Each k over the smallest, and the disk over memory, in the page and in Markdown."""
+    run = make_run(both_acks(), ack="memory and fsync", followers=2)
+    summary = summarise(run)
+    columns = {column.heading: column.texts for column in effect_table.columns(summary.cells)}
+    assert columns["over"] == ["k=0", "k=0", "memory", "k=0", "memory", "k=0", "memory"]
+    assert set(columns["blocks"]) == {"3"}
+    assert all(re.fullmatch(r"[+-]\S+ \[\S+, \S+\]", text) for text in columns["p50"])
+    difference = summary.cells[1].difference_ms
+    assert difference is not None
+    assert columns["mean"][0].startswith(f"+{difference.mean:.1f} [")
+    assert "What each k costs" in html.render(run, summary, ["<svg></svg>"] * 2)
+    assert "What each k costs" in markdown.render(run, summary, [])
+
+
+def test_a_single_k_costs_nothing_more_than_itself(make_run: Callable[..., Run]) -> None:
+    """Without another cell there is no difference, and no table of any."""
+    run = make_run(simulated.sweep([3]))
+    assert effect_table.columns(summarise(run).cells) == []
+    assert "What each k costs" not in markdown.render(run, summarise(run), [])
