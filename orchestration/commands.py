@@ -164,17 +164,22 @@ def _print_plan(scenario: Scenario) -> None:
         else f"{scenario.users} clients back to back"
     )
     stdout.print(
-        f"{scenario.workload} on {scenario.engine}, {scenario.followers} followers, {load}, "
+        f"{scenario.name} on {scenario.engine}, {scenario.followers} followers, {load}, "
         f"seed {scenario.seed}",
         soft_wrap=True,
     )
     table = Table("block", "order of k", box=box.SIMPLE_HEAD)
     for block in range(scenario.trials):
-        order = [str(cell.k) for cell in plan(scenario) if cell.block == block]
-        table.add_row(str(block + 1), " ".join(order))
+        cells = [cell for cell in plan(scenario) if cell.block == block]
+        if len(scenario.acks) == 1:
+            order = " ".join(str(cell.k) for cell in cells)
+        else:
+            order = ", ".join(f"{cell.k} {cell.ack}" for cell in cells)
+        table.add_row(str(block + 1), order)
     stdout.print(table)
-    cells = len(plan(scenario))
-    stdout.print(f"{cells} trials, about {expected_duration_s(scenario):.0f} s in all")
+    stdout.print(
+        f"{len(plan(scenario))} trials, about {expected_duration_s(scenario):.0f} s in all"
+    )
 
 
 def _status_table(found: dict[str, Any]) -> Table:

@@ -9,6 +9,7 @@ import msgspec
 
 from orchestration import limits
 from orchestration.errors import UsageError
+from orchestration.thresholds import parse_thresholds
 
 Workload = Literal[
     "writes", "mixed", "seed", "ycsb-a", "ycsb-b", "ycsb-c", "ycsb-d", "ycsb-e", "ycsb-f"
@@ -103,7 +104,16 @@ class Scenario:
         limits.PROCESSES.check(self.processes, "--processes")
         if self.is_pinned and self.engine != "local":
             raise UsageError("--pin gives local nodes cores of their own: use --engine local.")
+        self._check_thresholds()
         self._check_load()
+
+    def _check_thresholds(self) -> None:
+        for threshold in parse_thresholds(self.thresholds, "--threshold"):
+            if threshold.quorums and not set(threshold.quorums) & set(self.quorums):
+                raise UsageError(
+                    f"The threshold {threshold.text!r} is for no k that is measured: --k is "
+                    f"{limits.format_quorums(self.quorums)}."
+                )
 
     def _check_load(self) -> None:
         if (self.rate_per_s is None) == (self.users is None):

@@ -87,6 +87,8 @@ def test_cells_of_one_block_share_their_seed_and_blocks_differ() -> None:
         ({"value_bytes": (10, 64)}, "--value-bytes"),
         ({"read_share": 1.5}, "--read-share"),
         ({"processes": 0}, "--processes"),
+        ({"thresholds": ("p99 <",)}, "--threshold"),
+        ({"quorums": (0, 3), "thresholds": ("p99 < 5ms at k=1,2",)}, "p99 < 5ms at k=1-2"),
         ({"engine": "compose", "acks": ("fsync",)}, "DATA_DIR"),
         ({"acks": ("",)}, "DATA_DIR"),
         ({"engine": "attached", "acks": ("",), "is_pinned": True}, "--pin"),
