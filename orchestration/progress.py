@@ -104,7 +104,7 @@ class LiveProgress(LineProgress):
         """Show which trial runs."""
         super().trial_started(cell, index)
         self._bar.update(
-            self._task, description=f"block {cell.block + 1}, k={cell.k}", completed=index
+            self._task, description=f"block {cell.block + 1}, k={cell.k} {cell.ack}".rstrip(), completed=index
         )
         self._load = Text("warming up", style="dim")
 
@@ -142,7 +142,7 @@ def describe_trial(cell: Cell, row: Mapping[str, Any]) -> str:
     response_ms = row["response_ms"]
     errors = sum(row["errors"].values())
     parts = [
-        f"block {cell.block + 1} k={cell.k}",
+        f"block {cell.block + 1} k={cell.k}{' fsync' if cell.ack == 'fsync' else ''}",
         f"{row['achieved_rate']:.1f}/s",
         f"p50 {_ms(response_ms['p50'])}",
         f"p99 {_ms(response_ms['p99'])}",
