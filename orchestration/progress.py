@@ -104,7 +104,9 @@ class LiveProgress(LineProgress):
         """Show which trial runs."""
         super().trial_started(cell, index)
         self._bar.update(
-            self._task, description=f"block {cell.block + 1}, k={cell.k} {cell.ack}".rstrip(), completed=index
+            self._task,
+            description=f"block {cell.block + 1}, k={cell.k} {cell.ack}".rstrip(),
+            completed=index,
         )
         self._load = Text("warming up", style="dim")
 
