@@ -17,6 +17,11 @@ LATE_SHARE_OF_RESPONSE = 0.2
 # Fewer requests accounted for than this share of those planned: the schedule was not kept.
 ACCOUNTED_SHARE = 0.95
 BUSY_CPU_SHARE = 0.95
+# By Little's law as many requests are open as come in during one response time. So many times more
+# at the end of a trial than on average, and the backlog was growing.
+BACKLOG_RATIO = 1.2
+# Below so many, chance alone makes such a difference.
+LEAST_BACKLOG = 10
 # Percentiles of the successes say little about a store that fails more than one request in so many:
 # with 1% of errors, one request in a hundred would lie beyond the p99 that is quoted.
 ERROR_SHARE = 0.01
@@ -35,6 +40,9 @@ class Evidence:
         response_p50_ms: None without samples.
         generator_cpu_share: of one core, used by the busiest load process.
         generator_lag_ms: how late its event loop was, 99th percentile.
+        open_at_start: requests in flight when the measured window began.
+        open_at_end: requests in flight when it ended.
+        usually_open: how many would be by Little's law: achieved rate x mean response time.
         has_ended_early: whether the load ended before its plan was done.
         parity: outcome of the comparison after the trial.
     """
@@ -47,6 +55,9 @@ class Evidence:
     response_p50_ms: float | None
     generator_cpu_share: float
     generator_lag_ms: float
+    open_at_start: int
+    open_at_end: int
+    usually_open: float
     has_ended_early: bool
     parity: Status
 
@@ -104,4 +115,9 @@ def _find_rate(evidence: Evidence) -> tuple[Stamp, str] | None:
         return "saturated", f"{dropped}, too many requests were in flight"
     if evidence.completed < ACCOUNTED_SHARE * evidence.offered:
         return "saturated", f"{evidence.completed} of {evidence.offered} requests came to an end"
+    growth = evidence.open_at_end - evidence.open_at_start
+    is_growing = evidence.open_at_end > BACKLOG_RATIO * evidence.usually_open + LEAST_BACKLOG
+    if is_growing and growth > (1 - ACCOUNTED_SHARE) * evidence.offered:
+        opened = f"{evidence.open_at_end} requests were open at the end"
+        return "saturated", f"{opened}, {growth} more than at the start"
     return None

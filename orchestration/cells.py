@@ -8,6 +8,7 @@ from typing import Any
 from orchestration.analysis.histograms import FIGURES, describe_ms
 from orchestration.audit import Evidence, audit
 from orchestration.load.results import QUANTITIES, OperationResult, TrialResult, new_histogram
+from orchestration.load.workload import YCSB
 from orchestration.parity import Parity
 from orchestration.scenario import Cell, Scenario
 
@@ -32,7 +33,7 @@ def cell_row(
     operation, the headline; counts and rates are of all.
     """
     samples = sum(operation.ok for operation in result.operations.values())
-    headline = next((name for name in HEADLINES if name in result.operations), HEADLINES[0])
+    headline = headline_of(scenario)
     shown = result.operations.get(headline)
     blocks = {
         f"{name}_ms": describe_ms(shown.histograms[name]) if shown else dict.fromkeys(FIGURES)
@@ -51,6 +52,7 @@ def cell_row(
         "arrivals": scenario.arrivals,
         "rate": cell.rate_per_s or scenario.rate_per_s,
         "users": scenario.users,
+        "processes": scenario.processes,
         "seed": cell.seed,
         "warmup_s": scenario.warmup_s,
         "duration_s": scenario.duration_s or 0.0,
@@ -61,6 +63,9 @@ def cell_row(
         "offered": result.offered,
         "dropped": result.dropped,
         "unfinished": result.unfinished,
+        "open_at_start": result.open_at_start,
+        "open_at_end": result.open_at_end,
+        "seen": shown.histograms["uncorrected"].get_total_count() if shown else 0,
         "samples": samples,
         "errors": _merged_errors(result.operations),
         "measured_s": result.measured_s,
@@ -74,6 +79,18 @@ def cell_row(
         "stamp": stamp,
         "reason": reason,
     }
+
+
+def headline_of(scenario: Scenario) -> str:
+    """The operation whose latencies a workload is reported by."""
+    if scenario.workload in YCSB:
+        # An insert is a write of a new key, and recorded as one.
+        shares = YCSB[scenario.workload].shares
+        present = {"write" if name == "insert" else name for name in shares}
+    else:
+        only_reads = scenario.workload == "mixed" and scenario.read_share == 1
+        present = {"read"} if only_reads else {"write"}
+    return next(name for name in HEADLINES if name in present)
 
 
 def empty_result() -> TrialResult:
@@ -98,9 +115,11 @@ def append_row(path: Path, row: Mapping[str, Any]) -> None:
 def _evidence(
     result: TrialResult, parity: Parity, samples: int, response_p50_ms: float | None
 ) -> Evidence:
-    lateness = new_histogram()
+    lateness, responses = new_histogram(), new_histogram()
     for operation in result.operations.values():
         lateness.add(operation.histograms["send_delay"])
+        responses.add(operation.histograms["response"])
+    mean_s = (describe_ms(responses)["mean"] or 0.0) / 1_000
     return Evidence(
         offered=result.offered,
         completed=result.completed,
@@ -110,6 +129,9 @@ def _evidence(
         response_p50_ms=response_p50_ms,
         generator_cpu_share=result.generator_cpu_share,
         generator_lag_ms=result.generator_lag_ms,
+        open_at_start=result.open_at_start,
+        open_at_end=result.open_at_end,
+        usually_open=result.ok_rate_per_s * mean_s,
         has_ended_early=result.ended_early,
         parity=parity.status,
     )

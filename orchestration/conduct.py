@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from orchestration import thresholds
+from orchestration import limits, thresholds
 from orchestration.clusters import processes
 from orchestration.clusters.attached import AttachedCluster
 from orchestration.clusters.compose import FOLLOWERS as COMPOSE_FOLLOWERS
@@ -109,7 +109,13 @@ def carry_out(job: Job, control: Control, guard: SignalGuard, manners: Manners) 
     stderr = make_console(stderr=True)
     scenario, run = job.scenario, job.run
     cores = divide_cores(scenario.processes) if scenario.is_pinned else Cores()
-    clusters = make_clusters(job.request, scenario, control, run, guard, cores)
+    # What a killed part of the run has left would be taken for its own by a new cluster.
+    shutil.rmtree(run.node_data, ignore_errors=True)
+    # A delay is drawn by seed and position, and a new cluster begins at the first position again:
+    # with the same seed its trials would repeat the delays of those that are there.
+    resumed = len(job.manifest.get("resumed_at", ()))
+    delay_seed = (scenario.seed + resumed) % (limits.SEED.high + 1)
+    clusters = make_clusters(job.request, scenario, control, run, guard, cores, delay_seed)
     progress = make_progress(
         stderr, lambda: control.positions(clusters.leader_url), is_quiet=manners.is_quiet
     )
@@ -140,8 +146,20 @@ def make_clusters(
     run: RunFolder,
     guard: SignalGuard,
     cores: Cores,
+    delay_seed: int | None = None,
 ) -> ClusterGroup:
-    """The clusters that the scenario's engine names, not started yet; one for each ack."""
+    """The clusters that the scenario's engine names, not started yet; one for each ack.
+
+    Args:
+        request: where the cluster is, if it is attached.
+        scenario: what to measure.
+        control: the client for control calls.
+        run: where logs and data go.
+        guard: holds back a stop signal.
+        cores: where nodes may run.
+        delay_seed: of the link delays of local nodes; the scenario's, if it is not given.
+    """
+    delay_seed = scenario.seed if delay_seed is None else delay_seed
     if request.attach_url is not None:
         attached = AttachedCluster(
             request.attach_url,
@@ -159,7 +177,7 @@ def make_clusters(
     return ClusterGroup(
         {
             ack: LocalCluster(
-                local_settings(scenario, ack, run, cores),
+                local_settings(scenario, ack, run, cores, delay_seed),
                 run.node_logs if len(scenario.acks) == 1 else run.node_logs / ack,
                 control,
                 held=guard.held,
@@ -169,12 +187,14 @@ def make_clusters(
     )
 
 
-def local_settings(scenario: Scenario, ack: str, run: RunFolder, cores: Cores) -> LocalSettings:
+def local_settings(
+    scenario: Scenario, ack: str, run: RunFolder, cores: Cores, delay_seed: int
+) -> LocalSettings:
     """How the nodes are set that acknowledge so."""
     return LocalSettings(
         followers=scenario.followers,
         delay_ms=scenario.delay_ms or (0.0, 0.0),
-        delay_seed=scenario.seed,
+        delay_seed=delay_seed,
         data_dir=run.node_data if ack == "fsync" else None,
         cores=cores.store,
     )

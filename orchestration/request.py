@@ -101,6 +101,10 @@ class SweepRequest:
             for field in fields(self)
             if (value := getattr(self, field.name)) != field.default
         }
+        if self.quorums is not None:
+            given["quorums_name"] = self.quorums_name
+        if self.thresholds:
+            given["thresholds"] = base.thresholds + self.thresholds
         return replace(base, **given)
 
     @property
@@ -127,7 +131,12 @@ def with_environment(request: SweepRequest, environment: Mapping[str, str]) -> S
     total_writes = limits.TOTAL_WRITES.parse(found.get("TOTAL_WRITES", "100"), "TOTAL_WRITES")
     keys = limits.KEYS.parse(found.get("KEY_COUNT", "10"), "KEY_COUNT")
     out = Path(found["REPORT_DIR"]) if "REPORT_DIR" in found else None
-    return replace(request, total_writes=total_writes, keys=keys, out=request.out or out)
+    return replace(
+        request,
+        total_writes=request.total_writes or total_writes,
+        keys=request.keys or keys,
+        out=request.out or out,
+    )
 
 
 def to_scenario(request: SweepRequest, *, followers: int, fresh_seed: int) -> Scenario:

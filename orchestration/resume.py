@@ -44,11 +44,19 @@ def open_run(path: Path) -> tuple[RunFolder, Scenario, dict[str, Any], tuple[Cel
     if run.lost_line:
         whole = (folder / "cells.jsonl").read_bytes().splitlines(keepends=True)[:-1]
         replace_file(folder / "cells.jsonl", b"".join(whole))
+    _end_last_line(folder / "cells.jsonl")
     measured = {(row.block, row.k, row.kind) for row in run.rows}
     done = tuple(cell for cell in plan(scenario) if (cell.block, cell.k, cell.ack) in measured)
     resumed = [*manifest.get("resumed_at", []), timestamp(datetime.now(UTC))]
     manifest |= {"resumed_at": resumed, "status": "running", "finished_at": None, "message": ""}
     return RunFolder(path=folder, root=folder.parents[1]), scenario, manifest, done
+
+
+def _end_last_line(path: Path) -> None:
+    """A line that was cut just before its end is whole; the next one must not run into it."""
+    text = path.read_bytes() if path.exists() else b""
+    if text and not text.endswith(b"\n"):
+        replace_file(path, text + b"\n")
 
 
 def request_of(manifest: dict[str, Any]) -> SweepRequest:

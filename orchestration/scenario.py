@@ -104,6 +104,8 @@ class Scenario:
         limits.PROCESSES.check(self.processes, "--processes")
         if self.is_pinned and self.engine != "local":
             raise UsageError("--pin gives local nodes cores of their own: use --engine local.")
+        if self.read_from == "followers" and not self.followers:
+            raise UsageError("--read-from followers: there are none; read from the leader.")
         self._check_thresholds()
         self._check_load()
 
@@ -124,6 +126,11 @@ class Scenario:
             limits.RATE.check(self.rate_per_s, "--rate")
         if self.users is not None:
             limits.USERS.check(self.users, "--users")
+            if self.users < self.processes:
+                raise UsageError(
+                    f"{self.processes} load processes need at least as many clients: --users is "
+                    f"{self.users}."
+                )
         if self.duration_s is None and self.total_writes is None:
             raise UsageError("A trial needs an end: give --duration.")
         if self.duration_s is not None:

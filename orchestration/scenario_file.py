@@ -135,8 +135,7 @@ class _Reader:
             self._fail("name", "name must be lower-case letters, digits, - and _, up to 64")
         try:
             return SweepRequest(
-                name=file.name
-                or (stem if _NAME.fullmatch(stem := Path(self._path).stem) else None),
+                name=file.name or self._own_name(),
                 workload=load.workload,
                 quorums=_quorums(sweep.k),
                 quorums_name=self._quorums_name(sweep),

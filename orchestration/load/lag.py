@@ -27,7 +27,13 @@ class LoopLag:
         return self._late.percentiles_ns((99,))[0] / 1_000_000
 
     def _run(self) -> None:
+        due_ns = now_ns()
         while True:
-            due_ns = now_ns() + INTERVAL_NS
-            gevent.sleep(INTERVAL_NS / NS_PER_S)
-            self._late.add(max(now_ns() - due_ns, 0))
+            due_ns += INTERVAL_NS
+            gevent.sleep(max(due_ns - now_ns(), 0) / NS_PER_S)
+            late_ns = max(now_ns() - due_ns, 0)
+            self._late.add(late_ns)
+            # Each wake that a stall has swallowed was late as well, the later ones less.
+            for missed in range(late_ns // INTERVAL_NS):
+                self._late.add(late_ns - (missed + 1) * INTERVAL_NS)
+                due_ns += INTERVAL_NS

@@ -7,6 +7,7 @@ no memory: latencies go into counters per HdrHistogram bucket.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
 from orchestration.load.plan import NS_PER_S
@@ -119,6 +120,11 @@ class Recorder:
         self._offered = 0
         self._dropped = 0
         self._measured_completed = 0
+        self._window_end_ns = math.inf
+        if plan.end_ns is not None and not plan.total_writes:
+            self._window_end_ns = start_ns + plan.end_ns
+        self._open_at_start = 0
+        self._ended_in_window = self._ok_in_window = 0
         self._recorded = 0
         self._last_end_ns = start_ns
         self.in_flight = 0
@@ -135,6 +141,8 @@ class Recorder:
         self._second.offered += 1
         if intended_start_ns >= self._window_start_ns:
             self._offered += 1
+        else:
+            self._open_at_start += 1
         return self._clients.begin()
 
     def drop(self, intended_start_ns: int, *, is_seen: bool) -> None:
@@ -145,6 +153,8 @@ class Recorder:
         self._second.dropped += 1
         if intended_start_ns >= self._window_start_ns:
             self._dropped += 1
+        else:
+            self._open_at_start -= 1
 
     def on_request(self, sample: Sample | None = None, **_: object) -> None:
         """Listens to Locust's `request` event; requests without a sample are not ours."""
@@ -158,6 +168,7 @@ class Recorder:
         if sample.is_seen:
             self._clients.end()
         self._second.add(response_ns, sample.error)
+        self._count_end(sample)
         if sample.intended_start_ns < self._window_start_ns:
             return
         self._measured_completed += 1
@@ -174,6 +185,14 @@ class Recorder:
         if sample.is_seen:
             counts.uncorrected.add(service_ns)
         counts.send_delay.add(sample.start_ns - sample.intended_start_ns)
+
+    def _count_end(self, sample: Sample) -> None:
+        """Counts by when a request ended, whenever it was due."""
+        if sample.end_ns < self._window_start_ns:
+            self._open_at_start -= 1
+        elif sample.end_ns < self._window_end_ns:
+            self._ended_in_window += 1
+            self._ok_in_window += sample.error is None
 
     def take_row(self, now_ns: int) -> TimelineRow:
         """What happened since the last row."""
@@ -200,6 +219,9 @@ class Recorder:
             generator_lag_ms=lag_ms,
             ended_early=stopped_ns is not None and self._plan.has_end,
             recorded=self._recorded,
+            ok_in_window=self._ok_in_window,
+            open_at_start=self._open_at_start,
+            open_at_end=self._open_at_start + self._offered - self._dropped - self._ended_in_window,
         )
 
     def _measured_ns(self, stopped_ns: int | None) -> int:

@@ -22,7 +22,7 @@ class WaitingClients:
     """Decides of each request whether a waiting client would have sent it.
 
     There are as many clients as keep up with the rate while the store does not stall: by Little's
-    law rate x median service time, and one more.
+    law rate x mean service time, and one more.
     """
 
     def __init__(self, rate_per_s: float) -> None:
@@ -50,5 +50,5 @@ class WaitingClients:
             return
         self._service_ns.append(service_ns)
         if len(self._service_ns) == LEARNED_FROM:
-            busy = self._rate_per_s * statistics.median(self._service_ns) / NS_PER_S
+            busy = self._rate_per_s * statistics.fmean(self._service_ns) / NS_PER_S
             self._free += 1 + math.ceil(busy)

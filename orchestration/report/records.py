@@ -77,9 +77,13 @@ class TrialRow(msgspec.Struct, frozen=True, kw_only=True):
         kind: The cluster of the plan that it ran on; differs from `ack` where that was asked for.
         workload: What drove the store.
         operation: What the latencies are of: the writes, if there are any.
+        processes: Load processes that shared the load.
         arrivals: How an open loop spaced its requests.
         rate: Planned writes/s of an open loop; None for a closed loop of `users`.
         delay_ms: The range of link delays; None if a cluster was attached that keeps its own.
+        seen: How many `uncorrected_ms` is taken from.
+        open_at_start: Requests in flight when the measured window began.
+        open_at_end: Requests in flight when it ended.
         samples: 200s after warm-up, of all operations.
         offered_rate: Planned operations/s.
         achieved_rate: Successful operations/s.
@@ -99,6 +103,7 @@ class TrialRow(msgspec.Struct, frozen=True, kw_only=True):
     arrivals: str = "constant"
     rate: float | None = None
     users: int | None = None
+    processes: int = 1
     seed: int | None = None
     warmup_s: float = 0.0
     duration_s: float = 0.0
@@ -108,6 +113,9 @@ class TrialRow(msgspec.Struct, frozen=True, kw_only=True):
     offered: int = 0
     dropped: int = 0
     samples: int = 0
+    seen: int = 0
+    open_at_start: int = 0
+    open_at_end: int = 0
     errors: dict[str, int] = {}
     offered_rate: float | None = None
     achieved_rate: float | None = None
@@ -131,7 +139,9 @@ class TrialRow(msgspec.Struct, frozen=True, kw_only=True):
     def writes(self) -> int:
         """Successes after warm-up of the `operation`: what the latencies are taken from."""
         found = self.operations.get(self.operation)
-        return found.ok if found else self.samples
+        if found is None:
+            return 0 if self.operations else self.samples
+        return found.ok
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -174,7 +184,8 @@ def read_run(run_dir: Path) -> Run:
     """Return the run in this folder; without ``cells.jsonl`` it has no rows.
 
     Raises:
-        UnreadableRunError: There is no manifest, or a file is damaged other than by a cut.
+        UnreadableRunError: There is no manifest, a file cannot be read, or it is damaged other than
+            by a cut.
     """
     try:
         manifest = msgspec.json.decode((run_dir / "manifest.json").read_bytes(), type=Manifest)
@@ -183,6 +194,8 @@ def read_run(run_dir: Path) -> Run:
             f"{run_dir} has no manifest.json: name the folder of a run, "
             "such as reports/<scenario>/<timestamp>"
         ) from error
+    except OSError as error:
+        raise _unreadable(run_dir / "manifest.json", error) from error
     except msgspec.MsgspecError as error:
         raise UnreadableRunError(f"{run_dir / 'manifest.json'} is damaged: {error}") from error
     rows, lost_line = _read_rows(run_dir / "cells.jsonl")
@@ -190,7 +203,7 @@ def read_run(run_dir: Path) -> Run:
 
 
 def _read_rows(path: Path) -> tuple[list[TrialRow], bool]:
-    lines = path.read_bytes().splitlines() if path.exists() else []
+    lines = _read_lines(path)
     numbered = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
     rows: list[TrialRow] = []
     for number, line in numbered:
@@ -205,3 +218,18 @@ def _read_rows(path: Path) -> tuple[list[TrialRow], bool]:
                 f"{path}, line {number} is damaged ({error}): remove it to report the rest"
             ) from error
     return rows, False
+
+
+def _read_lines(path: Path) -> list[bytes]:
+    try:
+        return path.read_bytes().splitlines()
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> UnreadableRunError:
+    return UnreadableRunError(
+        f"{path} cannot be read ({error.strerror}): name the folder of a run that you may read"
+    )

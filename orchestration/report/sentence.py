@@ -47,7 +47,8 @@ def _disk_cost(disk: Estimate, k: int) -> str:
     if disk.interval is not None and disk.interval[0] <= 0 <= disk.interval[1]:
         low, high = (ms(end, sign=True) for end in disk.interval)
         return f"At k={k} the disk shows no measurable cost at p50 ({low} to {high})."
-    return f"At k={k} the disk costs {ms(disk.value, sign=True)} at p50 over memory."
+    certainty = " (one trial, no interval)" if disk.interval is None else ""
+    return f"At k={k} the disk costs {ms(disk.value, sign=True)} at p50 over memory{certainty}."
 
 
 def headline_cell(cells: Sequence[Cell], followers: int) -> Cell | None:

@@ -225,7 +225,10 @@ def _cell(
         response_ms=response,
         service_ms=_block([row.service_ms for row in trials], quotable),
         send_delay_ms=_block([row.send_delay_ms for row in trials], quotable),
-        uncorrected_ms=_block([row.uncorrected_ms for row in trials], quotable),
+        uncorrected_ms=_block(
+            [row.uncorrected_ms for row in trials],
+            {name for name in quotable if min(row.seen for row in trials) >= WRITES_NEEDED[name]},
+        ),
         theory_ms=theory,
         theory_mean_error_ms=error_ms,
         residual_ms=_residual(response, theory),
@@ -246,7 +249,7 @@ def _reason(trials: Sequence[TrialRow], stamp: Stamp) -> str:
 
 def _quotable(trials: Sequence[TrialRow]) -> set[str]:
     """Return the statistics that may be quoted of a cell."""
-    if any(row.stamp != "ok" for row in trials):
+    if any(row.stamp != "ok" or row.operation != trials[0].operation for row in trials):
         return set()
     fewest = min(row.writes for row in trials)
     return {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from orchestration.report.labels import labels
 from orchestration.report.numbers import ABSENT, decimals_for, fixed, with_interval
 from orchestration.report.sentence import OPERATIONS
 
@@ -138,8 +139,13 @@ def caption(cells: Sequence[Cell], shown: Sequence[Column]) -> str:
 
 def notes(cells: Sequence[Cell]) -> list[str]:
     """Return the cells' notes, each once with the k that it is about: "k=1, 2: no p99, …"."""
-    lines: dict[str, dict[int, None]] = {}
-    for cell in cells:
+    lines: dict[str, list[str]] = {}
+    for label, cell in zip(labels(cells), cells, strict=True):
         for note in cell.notes:
-            lines.setdefault(note, {})[cell.k] = None
-    return [f"k={', '.join(str(k) for k in ks)}: {note}" for note, ks in lines.items()]
+            lines.setdefault(note, []).append(label)
+    if all(label.startswith("k=") and "," not in label for label in labels(cells)):
+        lines = {
+            note: [f"k={', '.join(label.removeprefix('k=') for label in named)}"]
+            for note, named in lines.items()
+        }
+    return [f"{'; '.join(named)}: {note}" for note, named in lines.items()]

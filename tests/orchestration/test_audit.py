@@ -15,6 +15,9 @@ GOOD = Evidence(
     response_p50_ms=50.0,
     generator_cpu_share=0.2,
     generator_lag_ms=1.0,
+    open_at_start=5,
+    open_at_end=6,
+    usually_open=5.0,
     has_ended_early=False,
     parity="match",
 )
@@ -38,6 +41,7 @@ def test_a_trial_that_went_well_is_ok() -> None:
         ({"samples": 395}, "invalid"),
         ({"dropped": 1, "completed": 399}, "saturated"),
         ({"completed": 379}, "saturated"),
+        ({"open_at_start": 20, "open_at_end": 100, "usually_open": 60.0}, "saturated"),
         ({"dropped": 50, "send_delay_p99_ms": 80.0}, "generator-bound"),
     ],
 )
@@ -57,6 +61,9 @@ def test_a_trial_that_cannot_be_quoted_gets_its_stamp_and_a_reason(
         {"response_p50_ms": 5_000.0, "send_delay_p99_ms": 400.0},
         {"completed": 381},
         {"send_delay_p99_ms": 10.0},
+        # Long delays fill the links in a trial without a warm-up.
+        {"open_at_start": 0, "open_at_end": 100, "usually_open": 95.0},
+        {"open_at_start": 90, "open_at_end": 105, "usually_open": 60.0},
     ],
 )
 def test_a_stall_or_an_error_of_the_store_stays_ok(changes: dict[str, object]) -> None:

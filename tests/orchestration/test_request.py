@@ -114,3 +114,10 @@ def test_options_that_exclude_each_other_are_refused(options: dict[str, object],
     """The refusal names what cannot go together."""
     with pytest.raises(UsageError, match=name):
         SweepRequest(**options)
+
+
+def test_what_is_given_wins_over_the_original_workloads_numbers() -> None:
+    """A file or an option that says how many writes and keys is not overruled."""
+    asked = SweepRequest(workload="seed", total_writes=500, keys=50)
+    request = with_environment(asked, {"TOTAL_WRITES": "7", "KEY_COUNT": "3"})
+    assert (request.total_writes, request.keys) == (500, 50)

@@ -87,6 +87,8 @@ def test_cells_of_one_block_share_their_seed_and_blocks_differ() -> None:
         ({"value_bytes": (10, 64)}, "--value-bytes"),
         ({"read_share": 1.5}, "--read-share"),
         ({"processes": 0}, "--processes"),
+        ({"rate_per_s": None, "users": 1, "processes": 2}, "--users"),
+        ({"followers": 0, "quorums": (0,), "read_from": "followers"}, "--read-from"),
         ({"thresholds": ("p99 <",)}, "--threshold"),
         ({"quorums": (0, 3), "thresholds": ("p99 < 5ms at k=1,2",)}, "p99 < 5ms at k=1-2"),
         ({"engine": "compose", "acks": ("fsync",)}, "DATA_DIR"),

@@ -160,6 +160,10 @@ def test_options_win_over_the_file(tmp_path: Path) -> None:
     file = read_scenario(write(tmp_path, WHOLE))
     assert SweepRequest(trials=1, seed=0).over(file).trials == 1
     assert SweepRequest(trials=1, seed=0).over(file).seed == 0
+    more = SweepRequest(thresholds=("errors < 1%",)).over(file)
+    assert more.thresholds == (*file.thresholds, "errors < 1%")
+    named = SweepRequest(quorums="9").over(file)
+    assert (named.quorums, named.quorums_name) == ("9", "--k")
     closed = SweepRequest(users=3).over(file)
     assert (closed.users, closed.rate_per_s) == (3, None)
     attached = SweepRequest(attach_url="http://a").over(file)

@@ -123,6 +123,7 @@ def good_result() -> TrialResult:
         measured_s=4.0,
         generator_cpu_share=0.1,
         ended_early=False,
+        ok_in_window=400,
     )
 
 
@@ -270,6 +271,23 @@ def test_a_resumed_sweep_is_the_one_that_was_never_stopped(tmp_path: Path, cut: 
         (cell.block, cell.k, cell.seed) for cell in plan(SCENARIO)
     ]
     assert (manifest(run)["status"], len(manifest(run)["resumed_at"])) == ("complete", 1)
+
+
+def test_a_last_line_without_its_end_is_kept_and_ended(tmp_path: Path) -> None:
+    """A cut just before the end of a line must not make the next one run into it."""
+
+    def trial(index: int) -> TrialResult:
+        if index == 2:
+            raise Interrupted(2)
+        return good_result()
+
+    _, run = run_sweep(tmp_path, FakeCluster(), trial)
+    path = run.path / "cells.jsonl"
+    path.write_bytes(path.read_bytes().rstrip(b"\n"))
+    run, _, found, done = open_run(run.path)
+    assert len(done) == 2
+    carry_on(run, found, FakeCluster(), lambda _: good_result(), done)
+    assert len(rows(run)) == 4
 
 
 def test_a_run_of_another_machine_is_not_resumed(tmp_path: Path) -> None:

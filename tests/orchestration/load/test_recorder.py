@@ -208,6 +208,27 @@ def test_waiting_clients_miss_what_came_during_a_stall() -> None:
     assert describe_ms(histograms["uncorrected"])["p99"] == pytest.approx(2, rel=0.01)
 
 
+def test_a_store_that_falls_behind_does_not_seem_to_keep_up() -> None:
+    """Answers that come after the window are those of a backlog, and not achieved in it."""
+    recorder = Recorder(LoadPlan(rate_per_s=1_000, warmup_s=1, duration_s=4), START_NS)
+    # 1,000 requests come in a second, and 800 are answered.
+    play(recorder, [sample(due_ms, late_ms=0, service_ms=due_ms / 4) for due_ms in range(5_000)])
+    result = recorder.result(stopped_ns=None, cpu_share=0, lag_ms=0)
+    assert result.offered_rate_per_s == 1_000
+    assert result.ok_rate_per_s == pytest.approx(800, rel=0.01)
+    assert result.operations["write"].ok == 4_000
+    assert (result.open_at_start, result.open_at_end) == pytest.approx((200, 1_000), abs=2)
+
+
+def test_a_steady_store_achieves_its_rate_however_long_it_takes() -> None:
+    """What was due before the window and ended in it makes up for what ends after it."""
+    recorder = Recorder(LoadPlan(rate_per_s=1_000, warmup_s=1, duration_s=2), START_NS)
+    play(recorder, [sample(due_ms, late_ms=0, service_ms=500) for due_ms in range(3_000)])
+    result = recorder.result(stopped_ns=None, cpu_share=0, lag_ms=0)
+    assert result.ok_rate_per_s == pytest.approx(1_000, rel=0.01)
+    assert (result.open_at_start, result.open_at_end) == pytest.approx((500, 500), abs=1)
+
+
 def play(recorder: Recorder, arrivals: list[Sample]) -> None:
     """Tells a recorder of arrivals and answers in the order of time."""
     ends: list[tuple[int, int, Sample]] = []

@@ -56,6 +56,7 @@ def trial_of(
         unfinished=2,
         measured_s=2.0,
         generator_cpu_share=0.25,
+        ok_in_window=sum(operation.ok for operation in operations.values()),
         ended_early=ended_early,
     )
 

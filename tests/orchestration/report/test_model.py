@@ -52,6 +52,7 @@ def test_evenly_spaced_writes_over_fifo_links_have_their_own_model(
         ({"delay_model": "fifo", "workload": "mixed"}, "fifo link"),
         ({"delay_model": "fifo", "warmup_s": 0.05}, "fifo link"),
         ({"delay_model": "fifo", "rate": None, "users": 3}, "fifo link"),
+        ({"delay_model": "fifo", "processes": 2}, "fifo link"),
         ({"delay_ms": None}, "not known"),
         ({"operation": "read"}, "reads wait for no quorum"),
     ],

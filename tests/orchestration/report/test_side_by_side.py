@@ -154,8 +154,10 @@ def test_a_workload_without_writes_is_reported_by_its_reads(make_run: Callable[.
 def test_uncorrected_latencies_stand_beside_the_response_time(make_run: Callable[..., Run]) -> None:
     """A reader sees what clients who wait would have told."""
     figures = {"mean": 2.0, "p50": 2.0, "p95": 2.5, "p99": 3.25, "max": 9.0}
-    rows = [row | {"uncorrected_ms": figures} for row in simulated.sweep([0, 1])]
+    rows = [row | {"uncorrected_ms": figures, "seen": 100} for row in simulated.sweep([0, 1])]
     cells = summarise(make_run(rows)).cells
+    few = [row | {"seen": 99} for row in rows]
+    assert summarise(make_run(few)).cells[0].uncorrected_ms.p99 is None
     assert cells[0].uncorrected_ms.p99 == 3.25
     columns = {column.heading: column.texts for column in tables.columns(cells)}
     assert columns["p99 uncorrected"] == ["3.25", "3.25"]
@@ -181,3 +183,9 @@ def test_a_single_k_costs_nothing_more_than_itself(make_run: Callable[..., Run])
     run = make_run(simulated.sweep([3]))
     assert effect_table.columns(summarise(run).cells) == []
     assert "What each k costs" not in markdown.render(run, summarise(run), [])
+
+
+def test_trials_of_different_operations_are_not_one_figure(make_run: Callable[..., Run]) -> None:
+    """Reads and writes have no common latency."""
+    rows = [simulated.trial(0, 0), simulated.trial(0, 1) | {"operation": "read"}]
+    assert summarise(make_run(rows)).cells[0].response_ms.p50 is None
