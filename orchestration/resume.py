@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from orchestration.errors import UsageError
-from orchestration.manifest import RunFolder, machine, timestamp
+from orchestration.manifest import RunFolder, machine, timestamp, versions
 from orchestration.report.records import UnreadableRunError, read_run
 from orchestration.report.saturation_write import is_saturation
 from orchestration.report.write import replace_file
@@ -33,14 +33,7 @@ def open_run(path: Path) -> tuple[RunFolder, Scenario, dict[str, Any], tuple[Cel
         scenario = Scenario.from_dict(manifest["scenario"])
     except (UnreadableRunError, msgspec.ValidationError, KeyError, ValueError) as problem:
         raise UsageError(f"{path} cannot be resumed: {problem}") from problem
-    here = machine()
-    if changed := [
-        name for name in ("cpu", "cores") if manifest["machine"].get(name) != here[name]
-    ]:
-        raise UsageError(
-            f"{path} was measured on another machine ({', '.join(changed)} differ): trials of two "
-            "machines do not belong in one run."
-        )
+    _check_same(path, manifest)
     if run.lost_line:
         whole = (folder / "cells.jsonl").read_bytes().splitlines(keepends=True)[:-1]
         replace_file(folder / "cells.jsonl", b"".join(whole))
@@ -50,6 +43,17 @@ def open_run(path: Path) -> tuple[RunFolder, Scenario, dict[str, Any], tuple[Cel
     resumed = [*manifest.get("resumed_at", []), timestamp(datetime.now(UTC))]
     manifest |= {"resumed_at": resumed, "status": "running", "finished_at": None, "message": ""}
     return RunFolder(path=folder, root=folder.parents[1]), scenario, manifest, done
+
+
+def _check_same(path: Path, manifest: dict[str, Any]) -> None:
+    """Refuses a run of another machine, or of other versions of what it is measured by."""
+    here = {**machine(), **versions()}
+    there = {**manifest["machine"], **manifest["versions"]}
+    if changed := [name for name in sorted(here) if there.get(name) != here[name]]:
+        raise UsageError(
+            f"{path} was measured on another machine or by other versions ({', '.join(changed)} "
+            "differ): such trials do not belong in one run."
+        )
 
 
 def _end_last_line(path: Path) -> None:

@@ -24,6 +24,10 @@ from orchestration.scenario import Cell, Scenario, plan
 TrialRunner = Callable[[Cell, str, Path, Callable[[TimelineRow], None]], TrialResult]
 
 
+# What trials of one run have in common, and a cluster that was attached may have changed since.
+_CLUSTER_FACTS = ("ack", "delay_ms", "delay_model")
+
+
 @dataclass(frozen=True, slots=True)
 class Ending:
     """How a sweep ended.
@@ -175,6 +179,7 @@ class Sweep:
             ) from problem
 
     def _note_cluster(self) -> None:
+        before = {name: self._manifest.get(name) for name in _CLUSTER_FACTS}
         for kind in self._cluster.kinds():
             self._cluster.use(kind)
             self._acks[kind] = self._control.ack(self._cluster.leader_url)
@@ -186,7 +191,19 @@ class Sweep:
         self._manifest["follower_urls"] = list(self._cluster.follower_urls.values())
         self._manifest["delay_ms"] = list(self._delay_ms)
         self._manifest["delay_model"] = self._delay_model
+        if self._done:
+            self._check_same_cluster(before)
         write_manifest(self._run, self._manifest)
+
+    def _check_same_cluster(self, before: dict[str, Any]) -> None:
+        """Refuses to go on with a cluster that is not what it was, as an attached one may be."""
+        changed = [name for name in _CLUSTER_FACTS if self._manifest.get(name) != before[name]]
+        followers = len(self._cluster.follower_urls)
+        if changed or followers != self._scenario.followers:
+            raise ClusterError(
+                "The cluster is not the one that the run began with (followers, acknowledgments or "
+                "delays differ): make it so again, or begin a new run."
+            )
 
     def _finish_manifest(self, ending: Ending) -> None:
         self._manifest["status"] = ending.status

@@ -290,6 +290,35 @@ def test_a_last_line_without_its_end_is_kept_and_ended(tmp_path: Path) -> None:
     assert len(rows(run)) == 4
 
 
+def test_a_cluster_that_has_changed_does_not_finish_a_run(tmp_path: Path) -> None:
+    """Trials from memory and from disk in one cell would be averaged."""
+    cluster = FakeCluster()
+
+    def trial(index: int) -> TrialResult:
+        if index == 1:
+            raise Interrupted(2)
+        return good_result()
+
+    _, run = run_sweep(tmp_path, cluster, trial)
+    run, _, found, done = open_run(run.path)
+    cluster.durable = {"leader": False, "follower": False}
+    ending = carry_on(run, found, cluster, lambda _: good_result(), done)
+    assert ending.status == "failed"
+    assert "not the one that the run began with" in ending.message
+    assert len(rows(run)) == 1
+
+
+@pytest.mark.parametrize("part", ["locust", "python"])
+def test_a_run_of_other_versions_is_not_resumed(tmp_path: Path, part: str) -> None:
+    """What measures has changed, and so may what it measures."""
+    _, run = run_sweep(tmp_path, FakeCluster(), lambda _: good_result())
+    found = manifest(run)
+    found["machine" if part == "python" else "versions"][part] = "0"
+    (run.path / "manifest.json").write_text(json.dumps(found))
+    with pytest.raises(UsageError, match=part):
+        open_run(run.path)
+
+
 def test_a_run_of_another_machine_is_not_resumed(tmp_path: Path) -> None:
     """Trials of two machines in one run would be compared as if they were of one."""
     _, run = run_sweep(tmp_path, FakeCluster(), lambda _: good_result())
