@@ -293,14 +293,15 @@ def run(arguments: Sequence[str]) -> int:
         code = cli.main(list(arguments), prog_name="quorumeter", standalone_mode=False)
     except click.ClickException as problem:
         return _tell(problem.format_message(), UsageError.exit_code)
-    except QuorumeterError as problem:
+    except (QuorumeterError, Interrupted) as problem:
         return _tell(str(problem), problem.exit_code)
-    except Interrupted as interrupt:
-        return _tell(f"{interrupt}", interrupt.exit_code)
     except click.Abort:  # click's name for a KeyboardInterrupt
         return 130
     except BrokenPipeError:  # head or less has read enough
         return 0
+    except OSError as problem:  # a full disk, a file of someone else's: never 1, a violation's
+        where = "" if problem.filename is None else f"{problem.filename}: "
+        return _tell(f"{where}{problem.strerror or problem}.", QuorumeterError.exit_code)
     finally:
         _leave_stdout()
     return code if isinstance(code, int) else 0

@@ -12,6 +12,7 @@ from orchestration.report.comparison_files import NAME, to_json, write_compariso
 from orchestration.report.noise_floor import FILE_NAME, NoiseFloor, read_noise_floor
 from orchestration.report.numbers import count
 from orchestration.report.records import Run, UnreadableRunError, read_run
+from orchestration.report.saturation_write import is_saturation
 from orchestration.request import DEFAULT_OUT
 from orchestration.terminal import make_console
 
@@ -50,7 +51,12 @@ def exit_code(comparison: Comparison) -> int:
 
 
 def read(run_dir: Path) -> Run:
-    """The run in a folder; UsageError if it holds none."""
+    """The run in a folder; UsageError if it holds none, or one that sought saturation."""
+    if is_saturation(run_dir):
+        raise UsageError(
+            f"{run_dir} is a run of quorumeter saturate, whose rates are of its own choosing: "
+            "compare runs of quorumeter sweep."
+        )
     try:
         return read_run(run_dir)
     except UnreadableRunError as problem:

@@ -44,7 +44,7 @@ def settings_that_differ(
     return [
         f"{_readable(key)}: {_text(one[key])} in {names[0]}, {_text(other[key])} in {names[1]}"
         for key in one
-        if key in other and key not in FREE_SETTINGS and one[key] != other[key]
+        if key in other and key not in FREE_SETTINGS and _plain(one[key]) != _plain(other[key])
     ]
 
 
@@ -64,6 +64,11 @@ def _acks(run: Run) -> str:
 
 def _known(values: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
     return {name: values[name] for name in names if name in values}
+
+
+def _plain(value: Any) -> Any:
+    """Return the value as JSON has it: of a tuple and a list of the same there is no difference."""
+    return [_plain(part) for part in value] if isinstance(value, (list, tuple)) else value
 
 
 def _readable(key: str) -> str:

@@ -1,11 +1,13 @@
 """The command line: what it refuses, and what it plans."""
 
+import errno
 import json
 from pathlib import Path
 
 import pytest
 
 from orchestration import __main__ as entry
+from orchestration import commands
 from orchestration.cli import cli, run
 
 
@@ -114,6 +116,19 @@ def test_a_report_of_no_run_is_a_usage_error(
     """The sentence says what a run's folder looks like."""
     assert run(["report", str(tmp_path)]) == 64
     assert "manifest.json" in capsys.readouterr().err
+
+
+def test_a_crash_on_a_file_never_ends_with_the_code_of_a_violation(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What the system refuses, wherever it does, is a sentence and exit code 2."""
+
+    def refuse() -> int:
+        raise PermissionError(errno.EACCES, "Permission denied", "/full/disk")
+
+    monkeypatch.setattr(commands, "down", refuse)
+    assert run(["down"]) == 2
+    assert capsys.readouterr().err == "quorumeter: /full/disk: Permission denied.\n"
 
 
 def test_an_installation_without_the_tool_says_so(

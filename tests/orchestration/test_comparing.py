@@ -10,7 +10,7 @@ import pytest
 from orchestration.cli import run
 from orchestration.report import noise_floor
 from orchestration.report.noise_floor import NoiseFloor
-from tests.orchestration.report import simulated
+from tests.orchestration.report import simulated, simulated_search
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -109,6 +109,25 @@ def test_folder_that_is_no_run_is_a_usage_error(
     runs[missing] = str(tmp_path)
     assert run(["compare", *runs]) == 64
     assert "manifest.json" in capsys.readouterr().err
+
+
+def test_path_that_is_a_file_is_a_usage_error(
+    base: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """64 and a sentence where a file of the run is named instead of its folder."""
+    assert run(["compare", str(base), str(base / "cells.jsonl")]) == 64
+    assert "cells.jsonl" in capsys.readouterr().err
+
+
+def test_saturation_run_is_refused(
+    base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its cells have the rates that it found: 64, on either side."""
+    found = simulated_search.goal()
+    searched = simulated_search.write_run(tmp_path / "search", found, [])
+    for runs in ((base, searched), (searched, base)):
+        assert run(["compare", *map(str, runs)]) == 64
+        assert f"{searched} is a run of quorumeter saturate" in capsys.readouterr().err
 
 
 def test_calibration_in_the_root_is_found_and_named(

@@ -260,6 +260,13 @@ def test_settings_of_one_side_alone_are_no_difference() -> None:
     ]
 
 
+def test_settings_in_a_tuple_and_in_a_list_are_the_same() -> None:
+    """One side was just resolved, the other read from JSON."""
+    one, other = {"delay_ms": (0.0, 20.0)}, {"delay_ms": [0, 20]}
+    assert settings_that_differ(one, other, ("A", "B")) == []
+    assert settings_that_differ(one, {"delay_ms": [0, 22]}, ("A", "B"))
+
+
 def test_run_against_itself_says_so(make: Callable[..., Run]) -> None:
     """A slip of the hand would else look like a store without any change."""
     base = make("base", simulated.sweep([1]))

@@ -62,3 +62,13 @@ def test_run_without_cells_has_no_rows(tmp_path: Path) -> None:
     simulated.write_run(tmp_path, [])
     (tmp_path / "cells.jsonl").unlink()
     assert read_run(tmp_path).rows == []
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "cells.jsonl"])
+def test_file_that_cannot_be_read_is_named_with_the_reason(tmp_path: Path, name: str) -> None:
+    """A folder stands where a file should be: the error says which, and what the system said."""
+    simulated.write_run(tmp_path, [])
+    (tmp_path / name).unlink()
+    (tmp_path / name).mkdir()
+    with pytest.raises(UnreadableRunError, match=rf"{name} cannot be read \(\w+"):
+        read_run(tmp_path)
