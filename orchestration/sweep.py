@@ -200,6 +200,7 @@ class Sweep:
         changed = [name for name in _CLUSTER_FACTS if self._manifest.get(name) != before[name]]
         followers = len(self._cluster.follower_urls)
         if changed or followers != self._scenario.followers:
+            self._manifest |= before
             raise ClusterError(
                 "The cluster is not the one that the run began with (followers, acknowledgments or "
                 "delays differ): make it so again, or begin a new run."

@@ -305,6 +305,7 @@ def test_a_cluster_that_has_changed_does_not_finish_a_run(tmp_path: Path) -> Non
     ending = carry_on(run, found, cluster, lambda _: good_result(), done)
     assert ending.status == "failed"
     assert "not the one that the run began with" in ending.message
+    assert manifest(run)["ack"] == "fsync"
     assert len(rows(run)) == 1
 
 
