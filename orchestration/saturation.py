@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal
 
 from orchestration.audit import ERROR_SHARE
+from orchestration.report.summary import WRITES_NEEDED
 from orchestration.thresholds import error_share
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ AGREEING: Final = 2
 # Each confirmation that fails sends the search further down: what fails so often has no rate.
 CONFIRMATIONS: Final = 4
 SIGNIFICANT_DIGITS: Final = 4
+# The audit's reason for a trial whose errors may be those of a load that died.
+ENDED_EARLY: Final = "the load ended before its plan was done"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,18 +191,29 @@ def trials_to_find(search: Search, rate_per_s: float) -> int:
 
 
 def judge(row: TrialRow, objective: Threshold) -> Answer:
-    """What a trial says to an objective about its response time."""
-    failed = error_share(row.errors, row.samples)
-    if failed is not None and failed > ERROR_SHARE:
-        return "missed"
+    """What a trial says to an objective about its response time.
+
+    In the audit's order: the store is blamed only for what the generator did not spoil, and only a
+    figure that may be quoted is held against the objective.
+    """
     if row.stamp == "generator-bound":
         return "generator-bound"
-    if row.stamp == "saturated":
+    if row.stamp == "saturated" or has_failed(row):
         return "missed"
     figure = getattr(row.response_ms, objective.quantity)
-    if row.stamp != "ok" or figure is None:
+    is_quotable = row.stamp == "ok" and row.writes >= WRITES_NEEDED.get(objective.quantity, 1)
+    if figure is None or not is_quotable:
         return "void"
     return "met" if objective.is_met_by(figure) else "missed"
+
+
+def has_failed(row: TrialRow) -> bool:
+    """Whether the store failed too many requests of a trial that nothing else had spoilt."""
+    share = error_share(row.errors, row.samples)
+    if share is None or share <= ERROR_SHARE:
+        return False
+    is_spoilt = row.reason == ENDED_EARLY or row.parity.status in {"mismatch", "error"}
+    return row.stamp == "ok" or (row.stamp == "invalid" and not is_spoilt)
 
 
 def _step(search: Search, attempts: Sequence[Attempt]) -> Next | Finding:

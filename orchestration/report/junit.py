@@ -12,11 +12,10 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 from xml.etree import ElementTree as ET
 
-from orchestration.audit import ERROR_SHARE
 from orchestration.report import tables, threshold_table
 from orchestration.report.labels import labels
 from orchestration.report.numbers import ms
-from orchestration.thresholds import error_share
+from orchestration.saturation import has_failed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -112,17 +111,12 @@ def _fault(cell: Cell, rows: Sequence[TrialRow]) -> tuple[Fault | None, str]:
     if cell.parity == "mismatch":
         return "failure", "parity: replicas differ from the leader"
     if cell.stamp != "ok":
-        is_store = cell.stamp == "saturated" or any(_has_failed(row) for row in rows)
+        failed = any(row.stamp == "invalid" and has_failed(row) for row in rows)
+        is_store = cell.stamp == "saturated" or failed
         return "failure" if is_store else "error", f"{cell.stamp}: {cell.reason}"
     if cell.parity == "error":
         return "error", "parity: not all replicas could be compared"
     return None, ""
-
-
-def _has_failed(row: TrialRow) -> bool:
-    """Whether a trial is invalid because the store failed too many requests."""
-    share = error_share(row.errors, row.samples)
-    return row.stamp == "invalid" and share is not None and share > ERROR_SHARE
 
 
 def _figures(cell: Cell) -> str:

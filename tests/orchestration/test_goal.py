@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import msgspec
@@ -72,4 +73,32 @@ def test_first_rate_that_is_too_low_for_the_percentile_is_refused() -> None:
         UsageError, match="p99 takes 100 writes in each trial of 1 s: give at least 105"
     ):
         goal(duration_s=1.0)
+    with pytest.raises(UsageError, match=r"give at least 26\.3, or") as refused:
+        goal(rate_per_s=26.2)
+    assert "of all requests" not in str(refused.value)
+    assert goal(rate_per_s=26.3).search.lowest_rate_per_s == pytest.approx(26.25)
     assert goal("p95 < 5ms", duration_s=1.0).search.lowest_rate_per_s == pytest.approx(21.0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "share", "words"),
+    [
+        ({"workload": "ycsb-a"}, 0.5, "takes 100 writes"),
+        ({"workload": "ycsb-b"}, 0.05, "0.05 of all requests are writes"),
+        ({"workload": "ycsb-c"}, 1.0, "takes 100 reads"),
+        ({"workload": "ycsb-d"}, 0.05, "0.05 of all requests are writes"),
+        ({"workload": "ycsb-e"}, 0.05, "0.05 of all requests are writes"),
+        ({"workload": "ycsb-f"}, 0.5, "0.5 of all requests are read-modify-writes"),
+        ({"workload": "mixed", "read_share": 0.8}, 0.2, "0.2 of all requests are writes"),
+        ({"workload": "mixed", "read_share": 1.0}, 1.0, "takes 100 reads"),
+    ],
+)
+def test_lowest_rate_of_a_mix_has_enough_of_the_operation_that_is_bounded(
+    changes: dict[str, object], share: float, words: str
+) -> None:
+    """As many of it as the percentile takes, even where the draw gives few of them."""
+    lowest_per_s = goal(rate_per_s=10_000.0, **changes).search.lowest_rate_per_s
+    mean = 4 * lowest_per_s * share
+    assert mean - 3 * math.sqrt(mean * (1 - share)) == pytest.approx(105)
+    with pytest.raises(UsageError, match=words):
+        goal(rate_per_s=20.0, **changes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestration import saturation
-from orchestration.report.records import Figures, Parity, TrialRow
+from orchestration.audit import Evidence, audit
+from orchestration.report.records import Figures, OperationRow, Parity, TrialRow
 from orchestration.saturation import Answer, Attempt, Finding, Next, Search, next_step
 from orchestration.thresholds import parse_threshold
 
@@ -346,7 +348,17 @@ def row(**changes: Any) -> TrialRow:
         ({"errors": {"timeout": 11}}, "missed"),
         ({"stamp": "invalid", "reason": "errors", "errors": {"timeout": 500}}, "missed"),
         ({"stamp": "invalid", "reason": "it ended early", "samples": 0}, "void"),
+        (
+            {"stamp": "invalid", "reason": saturation.ENDED_EARLY, "errors": {"timeout": 500}},
+            "void",
+        ),
         ({"stamp": "invalid", "reason": "replicas differ"}, "void"),
+        ({"stamp": "invalid", "errors": {"x": 500}, "parity": Parity("mismatch")}, "void"),
+        ({"stamp": "generator-bound", "errors": {"timeout": 500}}, "generator-bound"),
+        ({"samples": 99}, "void"),
+        ({"samples": 100}, "met"),
+        ({"operations": {"write": OperationRow(99), "read": OperationRow(901)}}, "void"),
+        ({"samples": 99, "response_ms": Figures(10, 11, 30, 50, 80)}, "void"),
         ({"stamp": "saturated", "reason": "dropped"}, "missed"),
         ({"stamp": "generator-bound", "reason": "late"}, "generator-bound"),
         ({"stamp": "generator-bound", "response_ms": Figures(1, 1, 1, 99, 99)}, "generator-bound"),
@@ -357,6 +369,13 @@ def test_a_trial_answers_by_stamp_errors_and_objective(
 ) -> None:
     """Only an ok trial can meet it; what the generator spoilt is not held against the store."""
     assert saturation.judge(row(**changes), parse_threshold("p99 < 50ms", "--slo")) == answer
+
+
+def test_early_end_is_known_by_the_audits_reason() -> None:
+    """A trial's row tells it by nothing else."""
+    evidence = dict.fromkeys((field.name for field in fields(Evidence)), 0)
+    ended = Evidence(**evidence | {"has_ended_early": True, "parity": "match"})  # type: ignore[arg-type] # of many types
+    assert audit(ended) == ("invalid", saturation.ENDED_EARLY)
 
 
 def _climb_to_confirmation() -> list[Answer]:

@@ -14,6 +14,7 @@ from orchestration.report import junit
 from orchestration.report.records import Manifest, Run
 from orchestration.report.summary import summarise
 from orchestration.report.write import write_report
+from orchestration.saturation import ENDED_EARLY
 from tests.orchestration.report import simulated
 
 if TYPE_CHECKING:
@@ -135,6 +136,12 @@ def test_suite_says_what_the_run_was(make_run: Callable[..., Run]) -> None:
         ({"stamp": "saturated", "reason": "9 dropped"}, "failure", "saturated", "9 dropped"),
         ({"stamp": "generator-bound", "reason": "late"}, "error", "generator-bound", "late"),
         ({"stamp": "invalid", "reason": "ended"}, "error", "invalid", "ended"),
+        (
+            {"stamp": "invalid", "reason": ENDED_EARLY, "errors": {"timeout": 200}},
+            "error",
+            "invalid",
+            ENDED_EARLY,
+        ),
         (
             {"stamp": "invalid", "reason": "200 of 600 failed", "errors": {"timeout": 200}},
             "failure",
