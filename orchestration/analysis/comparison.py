@@ -64,17 +64,27 @@ def judge(found: Change, floor_percent: float) -> Outcome:
 
     ``higher`` or ``lower``: the whole interval lies beyond the floor on one side. ``no change``:
     the interval lies within the floor, or it holds 0 and rules out a change of twice the floor.
-    ``unclear``: none of these; more trials would tell.
+    ``unclear``: none of these; more trials would tell. All on the scale of logarithms, so that BASE
+    and NEW in each other's place give the mirrored outcome.
     """
-    if found.low > floor_percent:
+    lowest, highest = floor_ends(floor_percent)
+    if found.low > highest:
         return "higher"
-    if found.high < -floor_percent:
+    if found.high < lowest:
         return "lower"
-    farthest = max(-found.low, found.high)
-    if farthest <= floor_percent:
+    if _lies_within(found, floor_percent):
         return "no change"
     has_no_change = found.low <= 0 <= found.high
-    return "no change" if has_no_change and farthest <= 2 * floor_percent else "unclear"
+    twice_percent = _percent(2 * math.log1p(floor_percent / 100))
+    return "no change" if has_no_change and _lies_within(found, twice_percent) else "unclear"
+
+
+def floor_ends(floor_percent: float) -> tuple[float, float]:
+    """Return the changes in percent between which a noise floor lies: a ratio down, the same up.
+
+    A floor of 25% is from -20% to +25%: what rose by a quarter is back once it falls by a fifth.
+    """
+    return -100 * floor_percent / (100 + floor_percent), floor_percent
 
 
 def logarithms(per_trial: Sequence[float]) -> np.ndarray:
@@ -88,6 +98,11 @@ def logarithms(per_trial: Sequence[float]) -> np.ndarray:
         raise ValueError(f"a ratio needs finite values above zero: {list(per_trial)}")
     logs: np.ndarray = np.log(values)
     return logs
+
+
+def _lies_within(found: Change, floor_percent: float) -> bool:
+    lowest, highest = floor_ends(floor_percent)
+    return lowest <= found.low and found.high <= highest
 
 
 def _welch_half_width(old: np.ndarray, new: np.ndarray) -> float:

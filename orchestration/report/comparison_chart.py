@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from matplotlib.ticker import FuncFormatter
 
+from orchestration.analysis.comparison import floor_ends
 from orchestration.report import conditions, drawing
 from orchestration.report.comparison_words import BETTER, WORSE, figure_name, percent
 from orchestration.report.drawing import BLUE, GREY, INK, PALE, VERMILLION
@@ -128,7 +129,7 @@ def _mark_unknown(axes: Axes, row: int, *, size: float) -> None:
 def _draw_change(axes: Axes, row: int, figure: FigureChange) -> None:
     low, estimate, high = figure.change_percent or (0.0, 0.0, 0.0)
     floor = figure.floor_percent or 0.0
-    axes.fill_between([-floor, floor], row - 0.36, row + 0.36, color=PALE, lw=0)
+    axes.fill_between(floor_ends(floor), row - 0.36, row + 0.36, color=PALE, lw=0)
     colour = _colour(figure)
     left, right = axes.get_xlim()
     bar = [min(max(end, left), right) for end in (low, high)]

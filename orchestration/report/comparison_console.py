@@ -54,7 +54,7 @@ def _fitting_table(console: Console, columns: Sequence[Column]) -> Table:
 
 
 def _table(columns: Sequence[Column]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for column in columns:
         table.add_column(
             column.heading, justify="right" if column.is_number else "left", no_wrap=True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from orchestration.analysis.comparison import floor_ends
 from orchestration.report.comparison_words import RATE, figure_name, percent
 from orchestration.report.labels import labels
 from orchestration.report.numbers import ABSENT, count, decimals_for, fixed
@@ -36,8 +37,8 @@ def caption(comparison: Comparison) -> str:
     return (
         f"BASE is {comparison.base}, NEW is {comparison.new}. Response times in ms, rates in "
         "operations/s, means over trials; change in % of BASE, with its 95% interval over trials. "
-        "Floor: what A/A comparisons differ by. A change is one if its whole interval lies beyond "
-        "the floor."
+        "Floor: what A/A comparisons differ by, down and up. A change is one if its whole interval "
+        "lies beyond the floor."
     )
 
 
@@ -78,8 +79,9 @@ def _change(figure: FigureChange) -> tuple[str, str, str]:
     if figure.change_percent is None or figure.floor_percent is None:
         return ABSENT, ABSENT, ABSENT
     low, estimate, high = figure.change_percent
-    floor = percent(figure.floor_percent, sign=False)
-    return percent(estimate), f"{_end(low)} to {_end(high)}", f"\N{PLUS-MINUS SIGN}{floor}"
+    lowest, highest = (_end(end) for end in floor_ends(figure.floor_percent))
+    floor = f"{lowest.rstrip('%')}/{highest}"
+    return percent(estimate), f"{_end(low)} to {_end(high)}", floor
 
 
 def _end(value: float) -> str:

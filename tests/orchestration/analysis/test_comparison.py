@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats as reference
 
-from orchestration.analysis.comparison import Change, change, judge
+from orchestration.analysis.comparison import Change, change, floor_ends, judge
 from orchestration.analysis.noise import noise_floor
 from tests.orchestration.analysis.simulated_runs import STATISTICS, Store, figures_of_run
 
@@ -94,16 +94,18 @@ def test_change_of_what_has_no_ratio_is_refused(
     [
         (3.1, 9.0, "higher"),
         (3.0, 9.0, "unclear"),
-        (-9.0, -3.1, "lower"),
-        (-9.0, -3.0, "unclear"),
+        (-9.0, -2.92, "lower"),
+        (-9.0, -2.91, "unclear"),
         (0.5, 2.5, "no change"),
         (-2.5, -0.5, "no change"),
         (-3.0, 3.0, "no change"),
         (0.0, 6.0, "no change"),
-        (-6.0, 0.0, "no change"),
+        (0.0, 6.09, "no change"),
+        (-5.74, 0.0, "no change"),
+        (-5.75, 0.0, "unclear"),
         (0.1, 5.0, "unclear"),
         (-2.0, 6.1, "unclear"),
-        (-6.1, 2.0, "unclear"),
+        (-5.8, 2.0, "unclear"),
         (-40.0, 40.0, "unclear"),
         (1.0, 3.5, "unclear"),
     ],
@@ -130,7 +132,36 @@ def test_change_that_is_declared_excludes_zero_and_the_floor(
     low, high = sorted((one, other))
     outcome = judge(Change(low, (low + high) / 2, high), floor)
     assert (outcome == "higher") == (low > floor)
-    assert (outcome == "lower") == (high < -floor)
+    assert (outcome == "lower") == (high < 100 / (1 + floor / 100) - 100)
+
+
+MIRROR = {"higher": "lower", "lower": "higher"}
+log_ratios = st.floats(-2, 2)
+
+
+@given(log_ratios, log_ratios, st.floats(0.1, 300))
+def test_outcome_is_mirrored_where_base_and_new_change_places(
+    one: float, other: float, floor: float
+) -> None:
+    """What is lower there is higher back, and what is unclear stays so, whatever the floor."""
+    low, high = sorted((one, other))
+    ends = [size * math.log1p(floor / 100) for size in (-2, -1, 0, 1, 2)]
+    # Past 12 digits, rounding says on which side of an end the interval begins.
+    assume(min(abs(at - end) for at in (low, high) for end in ends) > 1e-12)
+    there, back = of_logs(low, high), of_logs(-high, -low)
+    outcome = judge(there, floor)
+    assert judge(back, floor) == MIRROR.get(outcome, outcome)
+
+
+def of_logs(low: float, high: float) -> Change:
+    """The change whose interval has these ends on the scale of logarithms."""
+    return Change(*(100 * math.expm1(log) for log in (low, (low + high) / 2, high)))
+
+
+def test_loss_beyond_a_floor_as_a_ratio_is_not_hidden() -> None:
+    """Half the rate is beyond a floor of 60%, since twice the rate is."""
+    assert judge(Change(-52.0, -50.0, -48.0), 60.0) == "lower"
+    assert floor_ends(25.0) == (pytest.approx(-20.0), 25.0)
 
 
 def skewed(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
