@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from orchestration import saturation
-from orchestration.report.records import Run
+from orchestration.report.records import Run, UnreadableRunError
 from orchestration.saturation import Attempt, Finding
 
 if TYPE_CHECKING:
@@ -50,13 +50,29 @@ def trace(k: int, rows: Sequence[TrialRow], goal: Goal) -> Trace:
         k: the write quorum.
         rows: of the whole run, in the order in which they were measured.
         goal: of the run.
+
+    Raises:
+        UnreadableRunError: a trial was made at another rate than the search asks for.
     """
     mine = [row for row in rows if row.k == k]
     answers = [saturation.judge(row, goal.threshold) for row in mine]
     attempts = saturation.follow(goal.search, answers)
+    _check(mine, attempts, goal)
     step = saturation.next_step(goal.search, attempts)
     finding = step if isinstance(step, Finding) else saturation.known(goal.search, attempts)
     return Trace(k, mine, attempts, finding)
+
+
+def _check(rows: Sequence[TrialRow], attempts: Sequence[Attempt], goal: Goal) -> None:
+    for number, (row, attempt) in enumerate(zip(rows, attempts, strict=False), 1):
+        asked_per_s = goal.search.rate_per_s(attempt.rung)
+        if row.rate != asked_per_s:
+            found = "no rate" if row.rate is None else f"{row.rate:g}/s"
+            raise UnreadableRunError(
+                f"Trial {number} of k={row.k} in cells.jsonl has {found} where the search asks for "
+                f"{asked_per_s:g}/s: a line was removed, or another version measured the run; "
+                "measure it again."
+            )
 
 
 def counted(run: Run, goal: Goal) -> Run:

@@ -428,3 +428,19 @@ def test_report_is_drawn_from_hostile_data(
     summary = write_saturation(folder)
     assert (folder / "throughput_vs_latency.png").read_bytes().startswith(b"\x89PNG")
     assert summary.sentence in html.unescape((folder / "report.md").read_text())
+
+
+def test_run_without_one_of_its_lines_is_refused_with_a_sentence(folder: Path) -> None:
+    """Each trial must be at the rate that the search asks for; else nothing is written."""
+    written = rows(goal([3]), STORES)
+    rates = [row["rate"] for row in written]
+    for index in range(len(written) - 3):
+        if rates[index] == rates[index + 1]:
+            continue  # The second one says the same as the first.
+        write_run(folder, goal([3]), [*written[:index], *written[index + 1 :]])
+        with pytest.raises(UnreadableRunError, match=r"of k=3 .* a line was removed, or another"):
+            write_saturation(folder)
+    assert not (folder / "saturation.json").exists()
+    write_run(folder, goal([3]), [written[0] | {"rate": None}])
+    with pytest.raises(UnreadableRunError, match=r"Trial 1 of k=3 .* has no rate where .* 100/s"):
+        write_saturation(folder)
