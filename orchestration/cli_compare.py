@@ -35,7 +35,7 @@ RUNS = limits.Whole(2, 100)
     "--fail-on-regression",
     "fails_on_regression",
     is_flag=True,
-    help="Exit with 99 if anything got worse, with 2 if a figure of BASE cannot be judged.",
+    help="Exit with 99 if anything got worse, with 2 if BASE or NEW cannot be judged.",
 )
 @json_option
 def compare(

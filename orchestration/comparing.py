@@ -44,7 +44,7 @@ def compare(
 
 
 def exit_code(comparison: Comparison) -> int:
-    """The code of a gate: a change for the worse, or a figure of BASE that cannot be judged."""
+    """The code of a gate: a change for the worse, or nothing judged, or not all of BASE."""
     if comparison.has_regression:
         return EXIT_REGRESSION
     return EXIT_UNKNOWN if comparison.has_unjudged_figures else 0

@@ -4,8 +4,8 @@ Top level: ``schema``, ``base`` and ``new`` (the runs' names), ``sentence``, ``d
 must be equal and is not), ``notes``, ``cells``, and the cells that only one of the runs has,
 ``only_in_base`` and ``only_in_new``.
 
-A cell has its key (``scenario``, ``ack``, ``rate``, ``users``, ``k``), the number of trials in each
-run and ``figures``: ``mean``, ``p50``, ``p95`` and ``p99`` of the response time, and
+A cell has its key (``scenario``, ``ack``, ``rate``, ``users``, ``k``), the number of trials and the
+stamp in each run, and ``figures``: ``mean``, ``p50``, ``p95`` and ``p99`` of the response time, and
 ``achieved_rate``. A figure has its value in each run (ms or operations/s, the mean over trials, as
 reports have it), its ``change_percent`` with the 95% interval as [low, estimate, high], the noise
 floor beside which it was judged and where that is from (``least``, ``halves``, ``calibrated`` or
@@ -23,6 +23,7 @@ from orchestration.analysis.comparison import TRIALS_NEEDED, change, judge
 from orchestration.analysis.noise import ASSUMED_PERCENT, BLOCKS_NEEDED, noise_floor
 from orchestration.report.comparability import differences
 from orchestration.report.comparison_words import RATE, WORSE, Verdict, headline
+from orchestration.report.records import Stamp  # noqa: TC001 - msgspec resolves it
 from orchestration.report.sentence import OPERATIONS
 from orchestration.report.summary import STAMPS, STATISTICS, WRITES_NEEDED
 
@@ -60,9 +61,10 @@ class CellName(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CellComparison(CellName, frozen=True, kw_only=True):
-    """One cell that both runs have; `trials` of BASE and of NEW."""
+    """One cell that both runs have; `trials` and `stamps` of BASE and of NEW."""
 
     trials: tuple[int, int]
+    stamps: tuple[Stamp, Stamp]
     figures: dict[str, FigureChange]
 
 
@@ -92,10 +94,15 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def has_unjudged_figures(self) -> bool:
-        """Whether a figure that BASE quotes could not be judged."""
-        return bool(self.only_in_base) or any(
-            figure.base is not None and figure.verdict == "unknown"
-            for _, _, figure in self.figures()
+        """Whether nothing was judged, or not all that BASE has, or should have, to be held against.
+
+        It has no cell to be held against where one is not ok.
+        """
+        if self.only_in_base or any(cell.stamps[0] != "ok" for cell in self.cells):
+            return True
+        figures = [figure for _, _, figure in self.figures()]
+        return all(figure.verdict == "unknown" for figure in figures) or any(
+            figure.base is not None and figure.verdict == "unknown" for figure in figures
         )
 
 
@@ -150,7 +157,7 @@ class Quotation:
 
 def quote(trials: Sequence[TrialRow], name: str) -> Quotation:
     """Return what the trials of a cell, at least one, say about one of `FIGURES`."""
-    stamp = max((row.stamp for row in trials), key=STAMPS.index)
+    stamp = _stamp(trials)
     if stamp != "ok":
         reason = next((row.reason for row in trials if row.stamp == stamp and row.reason), "")
         return Quotation([], f"is {stamp}" + (f" ({reason})" if reason else ""))
@@ -164,6 +171,10 @@ def quote(trials: Sequence[TrialRow], name: str) -> Quotation:
     if len(values) < TRIALS_NEEDED:
         return Quotation(values, f"has one trial, an interval takes {TRIALS_NEEDED}")
     return Quotation(values)
+
+
+def _stamp(trials: Sequence[TrialRow]) -> Stamp:
+    return max((row.stamp for row in trials), key=STAMPS.index)
 
 
 def _value(row: TrialRow, name: str) -> float | None:
@@ -181,7 +192,12 @@ def _compare_cell(
     for name in FIGURES:
         floor = calibration.of(key.k, name) if calibration else None
         figures[name] = _compare_figure(name, quote(base, name), quote(new, name), floor)
-    return CellComparison(**key._asdict(), trials=(len(base), len(new)), figures=figures)
+    return CellComparison(
+        **key._asdict(),
+        trials=(len(base), len(new)),
+        stamps=(_stamp(base), _stamp(new)),
+        figures=figures,
+    )
 
 
 def _compare_figure(

@@ -89,6 +89,35 @@ def test_gate_does_not_pass_on_what_it_cannot_see(base: Path, tmp_path: Path) ->
     assert run(["compare", str(base), str(new)]) == 0
 
 
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [],
+        simulated.sweep([1, 3], 5, stamp="saturated", reason="dropped"),
+        simulated.sweep([1], 5, stamp="invalid") + simulated.sweep([3], 5),
+        simulated.sweep([1, 3], 5, writes=0, response_ms={}, achieved_rate=None),
+    ],
+    ids=["no rows", "saturated", "one cell invalid", "nothing recorded"],
+)
+def test_gate_does_not_pass_without_a_base_to_hold_against(
+    base: Path, tmp_path: Path, rows: list[dict[str, Any]]
+) -> None:
+    """Where BASE has no figures nothing got worse, and nothing is known: 2."""
+    blank = simulated.write_run(tmp_path / "reports" / "writes" / "0", rows)
+    assert run(["compare", str(blank), str(base), "--fail-on-regression"]) == 2
+    assert run(["compare", str(blank), str(base)]) == 0
+
+
+def test_gate_passes_on_what_is_unclear(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two trials a run know next to nothing; the page says that a gate lets that pass."""
+    folders = [
+        simulated.write_run(tmp_path / str(seed), simulated.sweep([1], 2, seed=seed))
+        for seed in (1, 3)
+    ]
+    assert run(["compare", *map(str, folders), "--fail-on-regression"]) == 0
+    assert "unclear, for want of trials" in told(capsys)
+
+
 def test_out_receives_the_files(
     base: Path, slower: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
