@@ -4,7 +4,7 @@ from pathlib import Path
 
 from orchestration import thresholds
 from orchestration.errors import UsageError
-from orchestration.report.comparability import settings_that_differ
+from orchestration.report.comparability import FREE_OF_CALIBRATION, settings_that_differ
 from orchestration.report.comparison import Comparison
 from orchestration.report.comparison import compare as compare_runs
 from orchestration.report.comparison_console import print_comparison
@@ -93,7 +93,9 @@ def _find(folders: tuple[Path, Path]) -> Path | None:
 
 def _describe(floor: NoiseFloor, path: Path, new: Run) -> str:
     names = ("the calibration", "NEW")
-    differing = settings_that_differ(floor.conditions, new.manifest.scenario, names)
+    differing = settings_that_differ(
+        floor.conditions, new.manifest.scenario, names, FREE_OF_CALIBRATION
+    )
     unlike = f" It was measured at other settings: {'; '.join(differing)}." if differing else ""
     runs = count(len(floor.runs), "run")
     return f"Noise floor of the machine from {path}, {runs} of {floor.created_at[:10]}.{unlike}"

@@ -49,8 +49,29 @@ class Floor:
     source: FloorSource
 
 
+@dataclass(frozen=True, slots=True)
+class Calibrated:
+    """What two runs of one scenario differ by on a machine.
+
+    Attributes:
+        percent: By how much, above or at zero.
+        trials: Of each of these runs, at least 1.
+    """
+
+    percent: float
+    trials: int
+
+    def percent_for(self, compared: tuple[int, int]) -> float:
+        """Return the same for two runs of so many trials: more for fewer, which scatter more.
+
+        Not less for more, since what a restart changes does not shrink with the trials after it.
+        """
+        scale = max(1.0, _deviation(*compared) / _deviation(self.trials, self.trials))
+        return _percent(math.log1p(self.percent / 100) * scale)
+
+
 def noise_floor(
-    base: Sequence[float], new: Sequence[float], calibrated_percent: float | None = None
+    base: Sequence[float], new: Sequence[float], calibrated: Calibrated | None = None
 ) -> Floor:
     """Return the noise floor of a comparison: the largest that is known, `LEAST_PERCENT` at least.
 
@@ -59,7 +80,7 @@ def noise_floor(
     Args:
         base: One value a block in the order of time, all finite and above zero.
         new: The same of the other run.
-        calibrated_percent: What two runs of one scenario differ by here, if that was measured.
+        calibrated: What two runs of one scenario differ by here, if that was measured.
 
     Raises:
         ValueError: A value is not finite or not above zero.
@@ -68,8 +89,8 @@ def noise_floor(
     compared = (len(base), len(new))
     halves = [floor_of_halves(run, compared=compared) for run in (base, new)]
     known += [Floor(percent, "halves") for percent in halves if percent is not None]
-    if calibrated_percent is not None:
-        known.append(Floor(calibrated_percent, "calibrated"))
+    if calibrated is not None:
+        known.append(Floor(calibrated.percent_for(compared), "calibrated"))
     if len(known) == 1:
         return Floor(ASSUMED_PERCENT, "assumed")
     return max(known, key=lambda floor: floor.percent)

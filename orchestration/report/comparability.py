@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from orchestration.report.records import Run
 
 # Settings that may differ: names, chance, and what only adds or removes trials and cells.
 FREE_SETTINGS = frozenset({"name", "seed", "trials", "quorums", "acks", "durable", "thresholds"})
+# Those that may differ from a calibration's: a floor depends on how much was measured, and of what.
+FREE_OF_CALIBRATION = FREE_SETTINGS - {"trials", "quorums", "acks"}
 # Facts of the trials themselves; an attached cluster's are not among the settings.
 TRIAL_FACTS = (
     "engine",
@@ -32,7 +34,10 @@ def differences(base: Run, new: Run) -> list[str]:
 
 
 def settings_that_differ(
-    one: Mapping[str, Any], other: Mapping[str, Any], names: tuple[str, str]
+    one: Mapping[str, Any],
+    other: Mapping[str, Any],
+    names: tuple[str, str],
+    free: Collection[str] = FREE_SETTINGS,
 ) -> list[str]:
     """Return a phrase for each setting that both have and that differs.
 
@@ -40,11 +45,12 @@ def settings_that_differ(
         one: Settings by name, as a manifest has them.
         other: The same of the other side.
         names: What to call the sides.
+        free: Those that may differ.
     """
     return [
         f"{_readable(key)}: {_text(one[key])} in {names[0]}, {_text(other[key])} in {names[1]}"
         for key in one
-        if key in other and key not in FREE_SETTINGS and _plain(one[key]) != _plain(other[key])
+        if key in other and key not in free and _plain(one[key]) != _plain(other[key])
     ]
 
 

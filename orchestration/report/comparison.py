@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from orchestration.analysis.comparison import Outcome
+    from orchestration.analysis.noise import Calibrated
     from orchestration.report.noise_floor import NoiseFloor
     from orchestration.report.records import CellKey, Run, TrialRow
 
@@ -127,7 +128,7 @@ def compare(
         new=new.manifest.run,
         sentence=headline(cells),
         differences=differences(base, new),
-        notes=[*notes, *_notes(base, new, cells)],
+        notes=[*notes, *_notes(base, new, cells, calibration)],
         cells=cells,
         only_in_base=_alone(old_cells.keys() - new_cells.keys()),
         only_in_new=_alone(new_cells.keys() - old_cells.keys()),
@@ -190,7 +191,7 @@ def _compare_cell(
 ) -> CellComparison:
     figures = {}
     for name in FIGURES:
-        floor = calibration.of(key.k, name) if calibration else None
+        floor = calibration.of(key.k, key.ack, name) if calibration else None
         figures[name] = _compare_figure(name, quote(base, name), quote(new, name), floor)
     return CellComparison(
         **key._asdict(),
@@ -201,7 +202,7 @@ def _compare_cell(
 
 
 def _compare_figure(
-    name: str, base: Quotation, new: Quotation, calibrated: float | None
+    name: str, base: Quotation, new: Quotation, calibrated: Calibrated | None
 ) -> FigureChange:
     reasons = [
         f"{run} {quotation.reason}"
@@ -228,8 +229,18 @@ def _verdict(name: str, outcome: Outcome) -> Verdict:
     return "slower" if outcome == "higher" else "faster"
 
 
-def _notes(base: Run, new: Run, cells: Sequence[CellComparison]) -> list[str]:
+def _notes(
+    base: Run, new: Run, cells: Sequence[CellComparison], calibration: NoiseFloor | None
+) -> list[str]:
     notes = []
+    acks = {cell.ack for cell in cells if calibration and not calibration.is_for(cell.ack)}
+    if calibration and acks:
+        measured, lacking = (
+            " and ".join(sorted(a)) for a in (calibration.conditions["acks"], acks)
+        )
+        notes.append(
+            f"The calibration's acknowledgments were from {measured}: it is no floor for {lacking}."
+        )
     if base.manifest == new.manifest:
         notes.append("BASE and NEW are the same run.")
     if any(figure.floor_source == "assumed" for cell in cells for figure in cell.figures.values()):

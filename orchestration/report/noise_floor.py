@@ -8,10 +8,11 @@ in percent, the 95% quantile over all pairs of runs.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
+from orchestration.analysis.noise import Calibrated
 from orchestration.report.records import UnreadableRunError
 
 if TYPE_CHECKING:
@@ -35,15 +36,31 @@ class NoiseFloor(msgspec.Struct, frozen=True, kw_only=True):
     conditions: dict[str, Any]
     percent: dict[int, dict[str, float]]
 
-    def of(self, k: int, statistic: str) -> float | None:
-        """Return the floor in percent at k, or the highest of all where k was not calibrated."""
-        if k in self.percent:
-            return self.percent[k].get(statistic)
-        return max((by[statistic] for by in self.percent.values() if statistic in by), default=None)
+    def of(self, k: int, ack: str, statistic: str) -> Calibrated | None:
+        """Return the floor at k, or the highest of all where k was not calibrated.
+
+        None if there is none, or if acknowledgments meant something else.
+        """
+        by_k = self.percent.values() if k not in self.percent else [self.percent[k]]
+        percent = max((by[statistic] for by in by_k if statistic in by), default=None)
+        if percent is None or not self.is_for(ack):
+            return None
+        return Calibrated(percent, self.conditions["trials"])
+
+    def is_for(self, ack: str) -> bool:
+        """Whether it was measured with acknowledgments of this meaning."""
+        return ack in self.conditions["acks"]
 
     def is_of(self, machine: Mapping[str, Any]) -> bool:
         """Whether it was measured on a machine with this hardware."""
         return all(self.machine.get(part) == machine.get(part) for part in HARDWARE)
+
+
+class _Conditions(msgspec.Struct):
+    """What a floor's use depends on, of its conditions."""
+
+    trials: Annotated[int, msgspec.Meta(ge=1)]
+    acks: list[str]
 
 
 def read_noise_floor(path: Path) -> NoiseFloor:
@@ -64,6 +81,10 @@ def read_noise_floor(path: Path) -> NoiseFloor:
         raise UnreadableRunError(
             f"{path} has schema {found.schema}, this version reads {SCHEMA}: calibrate anew"
         )
+    try:
+        msgspec.convert(found.conditions, _Conditions)
+    except msgspec.ValidationError as error:
+        raise UnreadableRunError(f"{path} is no noise floor ({error}): calibrate anew") from error
     return found
 
 

@@ -37,7 +37,7 @@ def store_floor(path: Path, **changes: Any) -> Path:
         machine=simulated.manifest()["machine"],
         seed=1,
         runs=["a", "b"],
-        conditions={"rate_per_s": 100.0, "workload": "mixed"},
+        conditions={"trials": 5, "acks": ["memory"], "rate_per_s": 100.0, "workload": "mixed"},
         percent=percent,
     )
     content = json.loads(noise_floor.to_json(floor)) | changes
@@ -168,7 +168,8 @@ def test_calibration_in_the_root_is_found_and_named(
     (note,) = json.loads(capsys.readouterr().out)["notes"]
     assert note == (
         f"Noise floor of the machine from {path}, 2 runs of 2025-06-01. It was measured at other "
-        "settings: workload: mixed in the calibration, writes in NEW."
+        "settings: trials: 5 in the calibration, 3 in NEW; workload: mixed in the calibration, "
+        "writes in NEW."
     )
 
 

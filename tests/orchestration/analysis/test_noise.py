@@ -11,7 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestration.analysis import noise
-from orchestration.analysis.noise import Floor, floor_of_halves, floor_of_runs, noise_floor
+from orchestration.analysis.noise import (
+    Calibrated,
+    Floor,
+    floor_of_halves,
+    floor_of_runs,
+    noise_floor,
+)
 
 values = st.floats(0.01, 1e5)
 
@@ -108,8 +114,8 @@ def test_largest_known_floor_counts() -> None:
     assert by_halves == noise_floor(wild, calm)
     # Halves of two blocks differ by a fifth; runs of four scatter by the root of two less.
     assert by_halves == Floor(pytest.approx(100 * (1.2 ** math.sqrt(0.5) - 1)), "halves")
-    assert noise_floor(calm, wild, 25.0) == Floor(25.0, "calibrated")
-    assert noise_floor(calm, calm, 0.1) == Floor(noise.LEAST_PERCENT, "least")
+    assert noise_floor(calm, wild, Calibrated(25.0, 4)) == Floor(pytest.approx(25.0), "calibrated")
+    assert noise_floor(calm, calm, Calibrated(0.1, 4)) == Floor(noise.LEAST_PERCENT, "least")
 
 
 def test_without_a_measured_floor_one_is_assumed() -> None:
@@ -117,4 +123,15 @@ def test_without_a_measured_floor_one_is_assumed() -> None:
     short, four = [10.0, 11.0, 12.0], [10.0, 10.0, 10.0, 10.0]
     assert noise_floor(short, short) == Floor(noise.ASSUMED_PERCENT, "assumed")
     assert noise_floor(short, four).source == "least"
-    assert noise_floor(short, short, 2.0) == Floor(2.0, "calibrated")
+    expected = Floor(pytest.approx(2.0), "calibrated")
+    assert noise_floor(short, short, Calibrated(2.0, 3)) == expected
+
+
+def test_calibration_of_more_trials_is_scaled_to_those_compared() -> None:
+    """A floor of 27 trials is, on the scale of logarithms, three times as high for 3."""
+    short, four = [10.0, 11.0, 12.0], [10.0, 10.0, 10.0, 10.0]
+    of_many = Calibrated(4.0, 27)
+    expected = Floor(pytest.approx(100 * (1.04**3 - 1)), "calibrated")
+    assert noise_floor(short, short, of_many) == expected
+    assert of_many.percent_for((3, 27)) < of_many.percent_for((3, 3))
+    assert noise_floor(four, four, Calibrated(4.0, 1)) == Floor(pytest.approx(4.0), "calibrated")

@@ -103,7 +103,7 @@ def floor(**percent: float) -> NoiseFloor:
         machine={"cpu": "Simulated CPU @ 2.0 GHz", "cores": 2, "memory_gib": 8.0},
         seed=1,
         runs=["a", "b"],
-        conditions={},
+        conditions={"trials": 3, "acks": ["memory"]},
         percent={0: percent, 1: {"mean": 1.0}},
     )
 
@@ -116,10 +116,30 @@ def test_calibrated_floor_stands_in_for_every_k(make: Callable[..., Run]) -> Non
         (cell.k, name): (figure.floor_percent, figure.floor_source)
         for cell, name, figure in found.figures()
     }
-    assert floors[0, "mean"] == floors[5, "mean"] == (30.0, "calibrated")
+    assert floors[0, "mean"] == floors[5, "mean"] == (pytest.approx(30.0), "calibrated")
     assert floors[1, "mean"] == (1.0, "least")
-    assert floors[5, "p50"] == (2.0, "calibrated")
+    assert floors[5, "p50"] == (pytest.approx(2.0), "calibrated")
     assert floors[1, "p50"] == floors[0, "p99"] == (10.0, "assumed")
+
+
+def test_floor_of_memory_is_none_of_fsync(make: Callable[..., Run]) -> None:
+    """Cells on disk keep the assumed floor, with a note; those in memory have the calibrated."""
+    rows = [row | {"ack": ack} for ack in ("memory", "fsync") for row in simulated.sweep([1])]
+    found = compare(make("base", rows), make("new", rows), floor(mean=1.0))
+    sources = {(cell.ack, name): figure.floor_source for cell, name, figure in found.figures()}
+    assert (sources["memory", "mean"], sources["fsync", "mean"]) == ("least", "assumed")
+    assert any("were from memory: it is no floor for fsync." in note for note in found.notes)
+
+
+@pytest.mark.parametrize("conditions", [{}, {"trials": 0, "acks": ["memory"]}, {"trials": 3}])
+def test_noise_floor_of_unknown_trials_or_acks_is_refused(
+    tmp_path: Path, conditions: dict[str, Any]
+) -> None:
+    """Whether it may be used depends on them."""
+    path = tmp_path / "noise_floor.json"
+    path.write_bytes(floor_to_json(msgspec.structs.replace(floor(), conditions=conditions)))
+    with pytest.raises(UnreadableRunError, match="calibrate anew"):
+        read_noise_floor(path)
 
 
 def test_noise_floor_is_read_as_it_was_written(tmp_path: Path) -> None:
