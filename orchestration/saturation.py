@@ -13,6 +13,10 @@ of `confirm` further trials; the one that led there does not count: it was chose
 Most, not all: all of three would look for the rate that is met in four trials of five, and further
 down the more confirmations are asked for; most of them look for the rate that is met more often
 than not, whatever their number, and one disturbed trial does not change the result.
+
+A trial that says nothing is no vote and is repeated; two at a rung, one after the other, end the
+search. A rung that loses its confirmation to as many trials that blame the store as blame
+the generator gets one more; if they are as many still, the store has the benefit of the doubt.
 """
 
 from __future__ import annotations
@@ -38,7 +42,8 @@ Answer = Literal["met", "missed", "generator-bound", "void"]
 Purpose = Literal["search", "confirm"]
 Kind = Literal["sustained", "at-least", "none", "void", "unsettled", "unfinished"]
 
-# So many trials that say so for the same reason make a rung one that is not met.
+# So many trials that say so for the same reason make a rung one that is not met; so many in a row
+# that say nothing end the search.
 AGREEING: Final = 2
 # Each confirmation that fails sends the search further down: what fails so often has no rate.
 CONFIRMATIONS: Final = 4
@@ -126,7 +131,7 @@ class Finding:
         rung: the highest one that is met; None if none is.
         above: the lowest one that is not met; None if all were met.
         why_above: missed or generator-bound, as `above` was.
-        votes: confirming trials that met `rung`, and how many there were.
+        votes: confirming trials that met `rung`, and how many said something.
     """
 
     kind: Kind
@@ -220,7 +225,7 @@ def _step(search: Search, attempts: Sequence[Attempt]) -> Next | Finding:
     answers = answers_of(search, attempts)
     for rung, answer in answers.items():
         if answer is None:
-            return Next(rung, "search")
+            return Next(rung, "confirm" if _votes(attempts, rung) else "search")
     found = known(search, attempts)
     if "void" in answers.values():
         return replace(found, kind="void")
@@ -250,20 +255,30 @@ def _rung_to_try(search: Search, found: Finding) -> int | None:
 
 
 def _answer(search: Search, attempts: Sequence[Attempt], rung: int) -> Answer | None:
-    against = [answer for answer in _votes(attempts, rung) if answer != "met"]
-    if 2 * (search.confirm - len(against)) <= search.confirm:
-        return _most_common(against)
+    tried = [each.answer for each in attempts if each.rung == rung]
+    if tried[-AGREEING:] == ["void"] * AGREEING:
+        return "void"
+    votes = _votes(attempts, rung)
+    losing = (search.confirm + 1) // 2
+    if len(votes) - votes.count("met") >= losing:
+        return _why_lost(votes, losing)
     found = [each.answer for each in attempts if each.rung == rung and each.purpose == "search"]
     if "met" in found:
         return "met"
-    return next((each for each, count in Counter(found).items() if count >= AGREEING), None)
+    agreeing = (each for each, count in Counter(found).items() if count >= AGREEING)
+    return next((each for each in agreeing if each != "void"), None)
 
 
 def _votes(attempts: Sequence[Attempt], rung: int | None) -> list[Answer]:
-    return [each.answer for each in attempts if each.rung == rung and each.purpose == "confirm"]
+    """The confirming trials that said something."""
+    tried = [each.answer for each in attempts if each.rung == rung and each.purpose == "confirm"]
+    return [answer for answer in tried if answer != "void"]
 
 
-def _most_common(answers: Sequence[Answer]) -> Answer:
-    """The most common answer; of equally many the one that blames the store least."""
-    order: tuple[Answer, ...] = ("void", "generator-bound", "missed")
-    return max(order, key=answers.count)
+def _why_lost(votes: Sequence[Answer], losing: int) -> Answer | None:
+    """What most votes against a rung say, of which `losing` are enough; None if one more is due."""
+    missed, bound = votes.count("missed"), votes.count("generator-bound")
+    is_first_tie = missed == bound and missed + bound == losing and votes[-1] != "met"
+    if is_first_tie:
+        return None
+    return "missed" if missed > bound else "generator-bound"

@@ -32,14 +32,16 @@ class Trace(NamedTuple):
     def counted(self) -> list[TrialRow]:
         """The trials that figures are taken from.
 
-        At a rate that was confirmed these are the confirming ones: the trials that led there were
-        chosen for what they said.
+        At a rate that was confirmed these are the confirming ones that said something: the trials
+        that led there were chosen for what they said.
         """
         votes = self.finding.votes[1]
         return [
             row
             for row, attempt in zip(self.rows, self.attempts, strict=False)
-            if attempt.purpose == "confirm" or attempt.rung != self.finding.rung or not votes
+            if attempt.rung != self.finding.rung
+            or not votes
+            or (attempt.purpose == "confirm" and attempt.answer != "void")
         ]
 
 

@@ -273,6 +273,18 @@ def test_confirmation_by_most_is_told_with_its_votes() -> None:
     assert (found.kind, found.votes) == ("sustained", (2, 3))
 
 
+def test_confirming_trial_that_says_nothing_is_repeated() -> None:
+    """It is neither for nor against the rate, and two in a row end the search."""
+    base = _climb_to_confirmation()
+    attempts = saturation.follow(SEARCH, [*base, "void", "met", "met", "met"])
+    found = next_step(SEARCH, attempts)
+    assert isinstance(found, Finding)
+    assert (found.kind, found.votes) == ("sustained", (3, 3))
+    found = next_step(SEARCH, saturation.follow(SEARCH, [*base, "met", "void", "void"]))
+    assert isinstance(found, Finding)
+    assert found.kind == "void"
+
+
 def test_confirmation_that_cannot_succeed_any_more_is_cut_short() -> None:
     """Two of three against it are enough."""
     attempts = saturation.follow(SEARCH, [*_climb_to_confirmation(), "missed", "missed"])
@@ -284,19 +296,31 @@ def test_confirmation_that_cannot_succeed_any_more_is_cut_short() -> None:
 @pytest.mark.parametrize(
     ("votes", "kind"),
     [
-        (["generator-bound", "missed"], "at-least"),
         (["missed", "missed"], "sustained"),
-        (["void", "missed"], "void"),
+        (["missed", "generator-bound", "missed"], "sustained"),
+        (["generator-bound", "missed", "generator-bound"], "at-least"),
+        (["missed", "generator-bound", "void", "missed"], "sustained"),
+        (["missed", "generator-bound", "met"], "at-least"),
+        (["met", "missed", "generator-bound", "missed"], "sustained"),
+        (["void", "missed", "missed"], "sustained"),
+        (["void", "missed", "void", "missed"], "sustained"),
+        (["missed", "void", "void"], "void"),
     ],
 )
-def test_failed_confirmation_blames_the_store_least(votes: list[Answer], kind: str) -> None:
-    """Where the trials disagree about the reason, the store has the benefit of the doubt."""
+def test_failed_confirmation_is_laid_to_what_most_of_its_trials_say(
+    votes: list[Answer], kind: str
+) -> None:
+    """A tie gets one more trial, and then the store the benefit of the doubt; void is no vote."""
     base = _climb_to_confirmation()
     rung = saturation.follow(SEARCH, [*base, "met"])[-1].rung
     given = iter([*base, *votes])
     sustained = SEARCH.rate_per_s(rung - 1)
-    found, _ = find(SEARCH, lambda rate: next(given, "met" if rate <= sustained else "missed"))
+    found, attempts = find(
+        SEARCH, lambda rate: next(given, "met" if rate <= sustained else "missed")
+    )
     assert found.kind == kind
+    of_rung = [each.answer for each in attempts if (each.rung, each.purpose) == (rung, "confirm")]
+    assert of_rung == votes
 
 
 @pytest.mark.parametrize(

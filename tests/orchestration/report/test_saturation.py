@@ -444,3 +444,20 @@ def test_run_without_one_of_its_lines_is_refused_with_a_sentence(folder: Path) -
     write_run(folder, goal([3]), [written[0] | {"rate": None}])
     with pytest.raises(UnreadableRunError, match=r"Trial 1 of k=3 .* has no rate where .* 100/s"):
         write_saturation(folder)
+
+
+def test_confirming_trial_that_said_nothing_is_not_in_the_figures(folder: Path) -> None:
+    """It was repeated, and the three that confirmed the rate are what is quoted."""
+
+    def disturbed(rate: float, n: int) -> dict[str, Any]:
+        votes.append(rate)
+        is_second_vote = votes[-3:] == [rate] * 3 and votes.count(rate) == 3
+        spoilt = {"stamp": "invalid", "reason": "not all replicas could be compared"}
+        return queue(1_000)(rate, n) | (spoilt if is_second_vote else {})
+
+    votes: list[float] = []
+    result = summary_of(folder, {3: disturbed}, goal([3])).results[0]
+    assert (result.found, result.confirmed) == ("sustained", (3, 3))
+    assert votes[-4:] == [result.rate] * 4
+    assert result.point is not None
+    assert (result.point.trials, result.point.stamp) == (3, "ok")
