@@ -131,6 +131,8 @@ def saturate(request: SaturateRequest, manners: Manners, *, fresh_seed: int) -> 
     """Run the search, write its report whatever came of it, and return the exit code."""
     with SignalGuard(watch_parent=True) as guard, Control.from_environment() as control:
         scenario, goal = plan_run(request, control, fresh_seed=fresh_seed)
+        # It may refuse, and then there is no run.
+        cores = divide_cores(scenario.processes) if scenario.is_pinned else Cores()
         now = datetime.now(UTC)
         root = (request.sweep.out or DEFAULT_OUT).resolve()
         run = create_run_folder(root, scenario.name, now)
@@ -138,7 +140,6 @@ def saturate(request: SaturateRequest, manners: Manners, *, fresh_seed: int) -> 
         manifest = start_manifest(run, scenario, command=command, planned_trials=0, now=now)
         # Nobody knows how many there will be.
         manifest |= {"planned_trials": None, "saturation": msgspec.to_builtins(goal)}
-        cores = divide_cores(scenario.processes) if scenario.is_pinned else Cores()
         clusters = make_clusters(request.sweep, scenario, control, run, guard, cores)
         stderr = make_console(stderr=True)
         progress = make_progress(
@@ -186,7 +187,7 @@ def dry_run(request: SaturateRequest, *, fresh_seed: int, is_json: bool) -> int:
         f"{search.precision:.3g}, for each k in this order: {' '.join(map(str, goal.quorums))}.\n"
         f"Rates begin at {search.first_rate_per_s:,g}/s, and stay within "
         f"{search.lowest_rate_per_s:,.4g} and {search.highest_rate_per_s:,g}/s.\n"
-        f"At most {most} trials per k, {search.confirm} of them to confirm: "
+        f"At most {most} trials per k, {search.confirm} to confirm each rate found among them: "
         f"{_duration_s(scenario, goal, most) / 60:.0f} min in all. If every k sustained "
         f"{EXAMPLE_RATE_PER_S:,g}/s, it would take {example} trials each, "
         f"{_duration_s(scenario, goal, example) / 60:.1f} min.",

@@ -14,6 +14,7 @@ from orchestration import cli_saturate, saturate
 from orchestration.cli import run as run_command
 from orchestration.clusters.group import ClusterGroup
 from orchestration.control import Control
+from orchestration.errors import UsageError
 from orchestration.goal import make_goal
 from orchestration.interrupt import Interrupted
 from orchestration.manifest import create_run_folder, start_manifest
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from orchestration.cores import Cores
     from orchestration.load.results import TimelineRow, TrialResult
     from orchestration.manifest import RunFolder
     from orchestration.scenario import Cell
@@ -198,7 +200,7 @@ def test_dry_run_states_the_bound_and_starts_nothing(
         "seed 4.",
         "meets p99 < 50ms, within 0.05",
         "within 26.25 and 100,000/s",
-        f"At most {GOAL.search.most_trials} trials per k, 3 of them to confirm",
+        f"At most {GOAL.search.most_trials} trials per k, 3 to confirm each rate found among them:",
         "it would take 15 trials each",
     ):
         assert words in out
@@ -285,3 +287,16 @@ def test_search_is_not_resumed_as_if_it_were_a_sweep(
     assert run_command(["sweep", "--resume", str(run.path)]) == 64
     assert "begin it anew" in capsys.readouterr().err
     assert (run.path / "cells.jsonl").read_bytes() == before
+
+
+def test_cores_that_cannot_be_divided_leave_no_folder_behind(
+    command: Callable[..., int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A run that is refused has not begun."""
+
+    def refuse(_: int) -> Cores:
+        raise UsageError("--pin takes two cores at least")
+
+    monkeypatch.setattr(saturate, "divide_cores", refuse)
+    assert command("--pin", "--out", str(tmp_path / "reports")) == 64
+    assert not (tmp_path / "reports").exists()
