@@ -36,6 +36,8 @@ DEFAULT_RUNS = 5
 # Below the root: a calibration must not become the root's latest run.
 FOLDER = "calibration"
 EXIT_UNKNOWN = conduct.EXIT_CODES["unknown"]
+# From best to worst; what is not among them stopped a sweep, and is worse.
+SEVERITIES = [conduct.EXIT_CODES[verdict] for verdict in ("valid", "unknown", "violated")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +106,9 @@ def calibrate(calibration: Calibration, *, is_quiet: bool, is_json: bool) -> int
         runs, code = _run_all(calibration, control, guard, is_quiet=is_quiet)
         with guard.held():
             floor = noise_floor_of(runs, calibration.seed) if len(runs) >= RUNS_NEEDED else None
-            if floor is None or not any(floor.percent.values()):
+            for line in without_floor(runs):
+                stderr.print(line, markup=False, soft_wrap=True)
+            if floor is None or not floor.percent:
                 done = count(len(runs), "run")
                 stderr.print(f"There is no noise floor: {done} with figures that may be quoted.")
                 return code or EXIT_UNKNOWN
@@ -122,9 +126,9 @@ def noise_floor_of(runs: Sequence[Run], seed: int) -> NoiseFloor:
     percent: dict[int, dict[str, float]] = {}
     for key in cells[0]:
         quoted = {name: [quote(of[key], name).values for of in cells] for name in FIGURES}
-        percent[key.k] = {
-            name: floor_of_runs(values) for name, values in quoted.items() if all(values)
-        }
+        known = {name: floor_of_runs(values) for name, values in quoted.items() if all(values)}
+        if known:
+            percent[key.k] = known
     return NoiseFloor(
         created_at=timestamp(datetime.now(UTC)),
         machine=machine(),
@@ -135,23 +139,43 @@ def noise_floor_of(runs: Sequence[Run], seed: int) -> NoiseFloor:
     )
 
 
+def without_floor(runs: Sequence[Run]) -> list[str]:
+    """Return a sentence for each k of which a run may not be quoted at all, with the reasons."""
+    reasons: dict[int, list[str]] = {}
+    for run in runs:
+        for key, trials in trials_by_cell(run).items():
+            quoted = [quote(trials, name) for name in FIGURES]
+            if not any(quotation.values for quotation in quoted):
+                reason = f"{run.manifest.run} {quoted[0].reason}"
+                reasons.setdefault(key.k, []).append(reason)
+    return [f"k={k} has no noise floor: {'; '.join(why)}." for k, why in sorted(reasons.items())]
+
+
+def worst(codes: Sequence[int]) -> int:
+    """Return the worst of some sweeps' exit codes, 0 of none."""
+    order = {code: place for place, code in enumerate(SEVERITIES)}
+    return max(codes, key=lambda code: order.get(code, len(order)), default=0)
+
+
 def _run_all(
     calibration: Calibration, control: Control, guard: SignalGuard, *, is_quiet: bool
 ) -> tuple[list[Run], int]:
-    """The runs that were completed, and the exit code of what stopped the others, or 0."""
+    """The runs that were completed, and the worst exit code, of what stopped the others too."""
     stderr = make_console(stderr=True)
     runs: list[Run] = []
+    codes: list[int] = []
     try:
         for index, request in enumerate(calibration.sweeps(), 1):
             if not is_quiet:
                 stderr.print(f"Run {index} of {calibration.runs}")
             run, code = _run_once(request, control, guard, is_quiet=is_quiet)
+            codes.append(code)
             if run.manifest.status != "complete":
-                return runs, code
+                break
             runs.append(run)
     except Interrupted as stop:
-        return runs, stop.exit_code
-    return runs, 0
+        codes.append(stop.exit_code)
+    return runs, worst(codes)
 
 
 def _run_once(

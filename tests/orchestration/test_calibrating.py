@@ -30,12 +30,16 @@ class Sweeps:
         scenarios: what was asked for.
         statuses: how each sweep ends; the last one goes on.
         changes: what replaces fields of all rows.
+        codes: the exit codes of sweeps that are completed; the last one goes on.
+        bad_k: a k that is generator-bound in each sweep, if any.
     """
 
     def __init__(self) -> None:
         self.scenarios: list[Scenario] = []
         self.statuses = ["complete"]
         self.changes: dict[str, Any] = {}
+        self.codes = [0]
+        self.bad_k: int | None = None
 
     def conduct(self, request: SweepRequest, scenario: Scenario, *_more: object) -> int:
         """Writes a run as conduct does, with its report on stdout."""
@@ -45,6 +49,8 @@ class Sweeps:
         if status == "between":
             raise Interrupted(2)
         rows = simulated.sweep(scenario.quorums, scenario.trials, writes=100, **self.changes)
+        late = {"stamp": "generator-bound", "reason": "late"}
+        rows = [row | (late if row["k"] == self.bad_k else {}) for row in rows]
         if index == 1:
             rows = [row | {"response_ms": doubled(row["response_ms"])} for row in rows]
         assert request.out is not None
@@ -55,7 +61,8 @@ class Sweeps:
         latest.unlink(missing_ok=True)
         latest.symlink_to(folder)
         print("the report of a run")  # noqa: T201 - as conduct does
-        return 0 if status == "complete" else 130
+        code = self.codes[min(index, len(self.codes) - 1)]
+        return code if status == "complete" else 130
 
 
 def doubled(figures: dict[str, float]) -> dict[str, float]:
@@ -134,6 +141,30 @@ def test_runs_that_may_not_be_quoted_leave_no_floor(sweeps: Sweeps, tmp_path: Pa
     sweeps.changes = {"stamp": "generator-bound", "reason": "late"}
     assert run(["calibrate", *SHORT, "--out", str(tmp_path)]) == 2
     assert not (tmp_path / "noise_floor.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("codes", "expected"), [([0, 1, 0], 1), ([2, 1, 2], 1), ([0, 2, 0], 2), ([0, 0, 0], 0)]
+)
+def test_worst_code_of_the_sweeps_is_returned(
+    sweeps: Sweeps, tmp_path: Path, codes: list[int], expected: int
+) -> None:
+    """A violation in one of three completed sweeps is not passed over; the floor is kept."""
+    sweeps.codes = codes
+    assert run(["calibrate", *SHORT, "--quiet", "--out", str(tmp_path)]) == expected
+    assert (tmp_path / "noise_floor.json").exists()
+
+
+def test_k_without_a_floor_is_left_out_with_the_reason(
+    sweeps: Sweeps, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The file has only what was measured; stderr says which k is missing and why."""
+    sweeps.bad_k = 1
+    assert run(["calibrate", *SHORT, "--quiet", "--out", str(tmp_path)]) == 0
+    assert read_noise_floor(tmp_path / "noise_floor.json").percent.keys() == {0}
+    told = capsys.readouterr().err
+    assert "k=1 has no noise floor: writes/0 is generator-bound (late); writes/1 is" in told
+    assert "k=0 has" not in told
 
 
 def test_json_is_the_noise_floor(
