@@ -20,7 +20,7 @@ import msgspec
 from orchestration import saturation
 from orchestration.analysis.histograms import FIGURES
 from orchestration.report import saturation_words as words
-from orchestration.report.records import Figures
+from orchestration.report.records import WRITE, Figures
 from orchestration.report.saturation_trace import Trace, counted, trace
 from orchestration.report.summary import Cell, Verdict, summarise
 
@@ -91,6 +91,7 @@ class SaturationSummary(msgspec.Struct, frozen=True, kw_only=True):
     seed: int | None
     ack: str
     workload: str
+    operation: str
     verdict: Verdict
     status: str
     objective: str
@@ -110,6 +111,8 @@ def summarise_saturation(run: Run, goal: Goal) -> SaturationSummary:
     traces = [trace(k, run.rows, goal) for k in sorted(goal.quorums)]
     results = _with_shares([_result(found, cells, goal) for found in traces])
     workload = str(manifest.scenario.get("workload", ""))
+    operation = run.rows[0].operation if run.rows else WRITE
+    of = words.whose(workload, operation)
     return SaturationSummary(
         run=manifest.run,
         engine=manifest.engine,
@@ -117,6 +120,7 @@ def summarise_saturation(run: Run, goal: Goal) -> SaturationSummary:
         seed=manifest.seed,
         ack=manifest.ack,
         workload=workload,
+        operation=operation,
         verdict=_verdict(run.rows, results),
         status=manifest.status,
         objective=goal.objective,
@@ -128,7 +132,7 @@ def summarise_saturation(run: Run, goal: Goal) -> SaturationSummary:
         sentence=words.headline(
             results,
             followers=manifest.followers,
-            objective=goal.objective,
+            objective=words.objective_of(goal.objective, goal.threshold.quantity, of),
             noun="writes" if workload == "writes" else "requests",
         ),
         results=results,

@@ -32,11 +32,14 @@ def columns(summary: SaturationSummary) -> list[Column]:
 
 def caption(summary: SaturationSummary, shown: Sequence[Column]) -> str:
     """Return what the table with these columns means."""
-    what = f"Sustains: the highest offered rate that met {summary.objective}."
+    of = words.whose(summary.workload, summary.operation)
+    objective = words.objective_of(summary.objective, summary.quantity, of)
+    whole = " of all requests" if of else ""
+    what = f"Sustains: the highest offered rate{whole} that met {objective}."
     parts = [what, f"There: what came of the next, {100 * summary.precision:.3g}% above at most."]
     headings = {column.heading for column in shown}
     if "p50" in headings:
-        parts.append("Response times in ms at that rate: medians over the confirming trials.")
+        parts.append(f"Response times{of} in ms at that rate: medians over the confirming trials.")
     if "confirmed" in headings:
         parts.append("Confirmed: further trials at that rate that met it.")
     if any(result.found == "at-least" for result in summary.results):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from orchestration.report.numbers import ABSENT, count, decimals_for, fixed, ms
+from orchestration.report.sentence import OPERATIONS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,13 +18,25 @@ MARKS = {"at-least": "≥ ", "at-most": "≤ "}
 SHARES = {"exact": "", "at-least": "at least ", "at-most": "at most "}
 
 
+def whose(workload: str, operation: str) -> str:
+    """Return whose response times are bounded where a workload has others: " of writes"."""
+    if workload in {"", "writes"}:
+        return ""
+    return f" of {OPERATIONS[operation].many.removeprefix('acknowledged ')}"
+
+
+def objective_of(objective: str, quantity: str, of: str) -> str:
+    """Return the objective with what it is `of`: "p99 of writes < 50ms"."""
+    return objective.replace(quantity, f"{quantity}{of}", 1)
+
+
 def headline(results: Sequence[Result], *, followers: int, objective: str, noun: str) -> str:
     """Return one sentence: what the majority's k sustains, beside the smallest one.
 
     Args:
         results: of every k, ascending.
         followers: n.
-        objective: such as "p99 < 50ms".
+        objective: such as "p99 < 50ms", or "p99 of writes < 50ms".
         noun: what is sustained: writes, or requests.
     """
     known = [result for result in results if result.found != "unknown"]
@@ -37,7 +50,8 @@ def headline(results: Sequence[Result], *, followers: int, objective: str, noun:
     if result.found == "at-least":
         least = "at least "
         why = "the load generator could offer no more" if result.next_rate else "no more was tried"
-    what = f"k={result.k} sustains {least}{rate(result.rate)} {noun}/s at {objective}"
+    meeting = f"with {objective}" if " of " in objective else f"at {objective}"
+    what = f"k={result.k} sustains {least}{rate(result.rate)} {noun}/s {meeting}"
     if result.share is not None:
         what += f", {SHARES[result.share_is or 'exact']}{result.share:.2f} of k={results[0].k}"
     return f"{what}; {why}." if why else f"{what}."

@@ -461,3 +461,21 @@ def test_confirming_trial_that_said_nothing_is_not_in_the_figures(folder: Path) 
     assert votes[-4:] == [result.rate] * 4
     assert result.point is not None
     assert (result.point.trials, result.point.stamp) == (3, "ok")
+
+
+@pytest.mark.parametrize(("operation", "noun"), [("write", "writes"), ("read", "reads")])
+def test_mix_says_whose_latency_is_bounded(folder: Path, operation: str, noun: str) -> None:
+    """The rate is that of all requests, the latency that of one operation."""
+    written = [
+        row | {"operation": operation, "operations": {operation: {"ok": 400}}}
+        for row in rows(goal([3]), STORES)
+    ]
+    write_run(folder, goal([3]), written, scenario={"name": "saturate", "workload": "ycsb-b"})
+    summary = write_saturation(folder)
+    assert summary.operation == operation
+    assert re.fullmatch(
+        rf"k=3 sustains 8\d\d requests/s with p99 of {noun} < 50ms\.", summary.sentence
+    )
+    caption = saturation_table.caption(summary, saturation_table.columns(summary))
+    assert f"the highest offered rate of all requests that met p99 of {noun} < 50ms." in caption
+    assert f"Response times of {noun} in ms" in caption
