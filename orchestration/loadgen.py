@@ -39,6 +39,10 @@ POLL_INTERVAL_S = 0.25
 # Beyond the plan's own length: Locust's start, requests in flight at the end, its reports.
 DEADLINE_SLACK_S = CLIENT_TIMEOUT_S + 20.0
 TERMINATE_TIMEOUT_S = 3.0
+# The scenarios that write all keys before their load begins, and the slowest that this may be.
+SCENARIOS_WITH_RECORDS = ("ycsb",)
+SLOW_LOADING_KEYS_PER_S = 200.0
+SLOW_LOADING_BYTES_PER_S = 1024 * 1024.0
 LOG_FILE_NAME = "locust.log"
 # Locust appends ".json".
 LOCUST_STATS_NAME = "locust_stats"
@@ -94,7 +98,14 @@ class Trial:
         else:
             # At worst every request runs into the client's timeout.
             planned_s = math.ceil(plan.total_writes / self.users) * CLIENT_TIMEOUT_S
-        return planned_s + DEADLINE_SLACK_S
+        return planned_s + self._loading_s + DEADLINE_SLACK_S
+
+    @property
+    def _loading_s(self) -> float:
+        if self.scenario not in SCENARIOS_WITH_RECORDS:
+            return 0.0
+        keys, value_bytes = self.plan.keys, self.plan.value_bytes[1]
+        return max(keys / SLOW_LOADING_KEYS_PER_S, keys * value_bytes / SLOW_LOADING_BYTES_PER_S)
 
 
 def run_trial(

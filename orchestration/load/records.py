@@ -20,12 +20,13 @@ BATCHES_IN_FLIGHT = 8
 def load_records(leader: HttpKvDriver, plan: LoadPlan) -> bool:
     """Writes a value to each of the plan's keys, unless they are there; true if it did.
 
-    They are taken to be there if the last one is: it is written when all others have been.
+    They are taken to be there if the first and the last one are, with values of the plan's sizes:
+    the last is written when all others have been.
 
     Raises:
         DriverError: a batch was not committed; another attempt begins anew.
     """
-    if leader.read(key_name(plan.keys - 1)) is not None:
+    if all(_is_record(leader.read(key_name(number)), plan) for number in (0, plan.keys - 1)):
         return False
     value_of = value_maker(plan, stream=0xFFFFFF)  # the streams of clients count up from 0
     size = max(1, min(MAX_BATCH_KEYS, MAX_BATCH_BYTES // plan.value_bytes[1]))
@@ -43,3 +44,8 @@ def load_records(leader: HttpKvDriver, plan: LoadPlan) -> bool:
         pool.kill()
     leader.write(key_name(plan.keys - 1), value_of())
     return True
+
+
+def _is_record(value: str | None, plan: LoadPlan) -> bool:
+    smallest, largest = plan.value_bytes
+    return value is not None and smallest <= len(value.encode()) <= largest

@@ -57,7 +57,7 @@ class Run:
         self._request_event = request_event
         self._on_done = on_done
         self._readers = _readers(self.leader, plan, token)
-        self._next_node = node_chooser(plan, len(self._readers))
+        self._next_node = node_chooser(plan, share.index, len(self._readers))
         self._streams = 0
         self._has_dispatcher = False
         self._has_idle_users = False
@@ -188,7 +188,8 @@ def _readers(leader: HttpKvDriver, plan: LoadPlan, token: str | None) -> list[Ht
     """The nodes that serve reads; followers are those that the leader knows."""
     if plan.read_from == "leader":
         return [leader]
-    urls = list(leader.get_json("/admin/replica-status")["followers"])
+    # Not from /admin/replica-status, for which every follower would dump its data.
+    urls = list(leader.get_json("/admin/links")["links"])
     if not urls:
         msg = "--read-from followers: the leader has no followers; start some, or read from leader"
         raise ValueError(msg)

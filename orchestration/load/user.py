@@ -13,6 +13,7 @@ from locust import User, task
 from locust.exception import StopUser
 
 from orchestration.load import hooks
+from orchestration.load.drivers import DriverError
 from orchestration.load.executor import Request
 from orchestration.load.workload import (
     YCSB,
@@ -27,6 +28,7 @@ from orchestration.load.workload import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from orchestration.load.drivers.http_kv import HttpKvDriver
     from orchestration.load.run import Run
 
 
@@ -42,7 +44,10 @@ class KvUser(User):
     option_defaults: ClassVar[Mapping[str, str]] = {}
     """Defaults of options, in force where this scenario is the only one loaded."""
     needs_records: ClassVar[bool] = False
-    """Whether all keys of the plan are written before the load begins."""
+    """Whether all keys of the plan are written before the load begins.
+
+    A read that finds nothing is then an error, `not_found`; elsewhere it is an answer.
+    """
 
     def next_request(self) -> Request:
         """The scenario: what to send next. Called before the request is due."""
@@ -60,14 +65,15 @@ class KvUser(User):
     def read(self) -> Request:
         """A read of the next key, from the node that `--read-from` says."""
         key, node = self.next_key(), self._run.next_reader()
-        return Request("read", lambda: node.read(key))
+        return Request("read", lambda: self._ask(node, key))
 
     def insert(self) -> Request:
         """A write of a key that is not there yet, on the leader; counted as a write."""
         value, node, inserted = self.next_value(), self._run.leader, self._run.inserted
-        number = inserted.begin()
 
         def call() -> None:
+            # Not before the call: a request that is dropped would never end.
+            number = inserted.begin()
             try:
                 node.write(key_name(number), value)
             finally:
@@ -76,13 +82,16 @@ class KvUser(User):
         return Request("write", call)
 
     def scan(self) -> Request:
-        """Reads of the keys from the next one on, one after the other, as one operation."""
+        """Reads of the keys from the next one on, one after the other, as one operation.
+
+        After the last of the plan's keys comes the first again.
+        """
         first, length, node = self.next_number(), self.next_scan_length(), self._run.next_reader()
-        names = [key_name(first + step) for step in range(length)]
+        names = [key_name((first + step) % self._run.plan.keys) for step in range(length)]
 
         def call() -> None:
             for name in names:
-                node.read(name)
+                self._ask(node, name)
 
         return Request("scan", call)
 
@@ -92,7 +101,7 @@ class KvUser(User):
         reader, leader = self._run.next_reader(), self._run.leader
 
         def call() -> None:
-            reader.read(key)
+            self._ask(reader, key)
             leader.write(key, value)
 
         return Request("read_modify_write", call)
@@ -101,6 +110,11 @@ class KvUser(User):
         """The next operation of `--mix`."""
         request: Request = getattr(self, self.next_operation())()
         return request
+
+    def _ask(self, node: HttpKvDriver, key: str) -> None:
+        if node.read(key) is None and self.needs_records:
+            code = "not_found"
+            raise DriverError(code, definite=True)
 
     @task
     def offer_load(self) -> None:

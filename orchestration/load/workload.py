@@ -218,7 +218,7 @@ def scan_length_chooser(plan: LoadPlan, stream: int) -> Callable[[], int]:
     return lambda: randint(1, MAX_SCAN_KEYS)
 
 
-def node_chooser(plan: LoadPlan, nodes: int) -> Callable[[], int]:
+def node_chooser(plan: LoadPlan, stream: int, nodes: int) -> Callable[[], int]:
     """A function that gives the number of the next node to read from, uniform and seeded."""
-    randrange = plan.random("nodes", 0).randrange
+    randrange = plan.random("nodes", stream).randrange
     return lambda: randrange(nodes)

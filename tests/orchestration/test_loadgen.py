@@ -14,6 +14,9 @@ import pytest
 from orchestration.load.plan import LoadPlan
 from orchestration.loadgen import (
     DEADLINE_SLACK_S,
+    SCENARIOS_WITH_RECORDS,
+    SLOW_LOADING_BYTES_PER_S,
+    SLOW_LOADING_KEYS_PER_S,
     LoadgenError,
     Trial,
     command_line,
@@ -122,6 +125,27 @@ def test_a_trial_that_cannot_be_is_refused(changes: dict[str, Any], message: str
 def test_deadline_leaves_time_for_the_plan_at_its_worst(plan: LoadPlan, planned_s: float) -> None:
     """A run that is merely slow is not ended."""
     assert trial_of(plan=plan, users=10).longest_s == planned_s + DEADLINE_SLACK_S
+
+
+@pytest.mark.parametrize(
+    ("value_bytes", "loading_s"),
+    [
+        (100, 50_000 / SLOW_LOADING_KEYS_PER_S),
+        (1024 * 1024, 50_000 * 1024 * 1024 / SLOW_LOADING_BYTES_PER_S),
+    ],
+)
+def test_deadline_leaves_time_to_write_the_records(value_bytes: int, loading_s: float) -> None:
+    """Many keys, or large values, are not an error of the load generator."""
+    plan = LoadPlan(warmup_s=1, duration_s=4, keys=50_000, value_bytes=(value_bytes, value_bytes))
+    longest_s = [trial_of(plan=plan, scenario=scenario).longest_s for scenario in ("ycsb", "mixed")]
+    assert longest_s == [5 + loading_s + DEADLINE_SLACK_S, 5 + DEADLINE_SLACK_S]
+
+
+def test_scenarios_with_records_are_those_that_say_so() -> None:
+    """The deadline knows every locustfile that writes its records first."""
+    files = locustfile_path("ycsb").parent.glob("*.py")
+    found = {path.stem for path in files if "needs_records = True" in path.read_text("utf-8")}
+    assert found == set(SCENARIOS_WITH_RECORDS)
 
 
 def test_orchestrator_never_imports_gevent_or_locust() -> None:

@@ -100,12 +100,21 @@ def test_reads_at_the_ends_of_the_range(read_share: float, reads: int) -> None:
 def test_nodes_to_read_from_are_uniform_and_reproducible() -> None:
     """Every follower is read from about equally often, in an order that the seed decides."""
     plan = LoadPlan(seed=3)
-    first, again = node_chooser(plan, 3), node_chooser(plan, 3)
+    first, again = node_chooser(plan, 0, 3), node_chooser(plan, 0, 3)
     drawn = [first() for _ in range(3_000)]
     assert drawn == [again() for _ in range(3_000)]
     counts = Counter(drawn)
     assert set(counts) == {0, 1, 2}
     assert all(abs(count - 1_000) < 150 for count in counts.values())  # 5.8 standard deviations
+
+
+def test_processes_read_from_nodes_in_orders_of_their_own() -> None:
+    """Several processes do not all ask the same follower at once."""
+    orders = [
+        [choose() for _ in range(50)]
+        for choose in (node_chooser(LoadPlan(seed=3), stream, 3) for stream in range(3))
+    ]
+    assert all(one != other for one, other in itertools.combinations(orders, 2))
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 10, 1_000])
