@@ -215,6 +215,7 @@ def test_waits_of_a_node_that_stops_end_unknown() -> None:
         await until(lambda: len(waits) == 3)
         waits.resolve(2)
         waits.end()
+        waits.resolve(3)  # a commit that comes now changes no answer
         await waiting[1]
         for task in (waiting[0], waiting[2]):
             assert "the leader stopped" in (await expect_unknown(task)).message
