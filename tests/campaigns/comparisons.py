@@ -29,6 +29,7 @@ DECLARED = WORSE + BETTER
 LEAST_SOUND = 0.75
 # Valid, and unknown: a cell that may not be quoted is seen where it is compared.
 SOUND_EXITS = (0, 2)
+STOP_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,14 +145,28 @@ def sweep(
     command += ["--k", quorums, "--trials", str(blocks), "--rate", str(form.rate_per_s)]
     command += ["--duration", str(form.duration_s), "--followers", str(FOLLOWERS)]
     command += ["--delay", f"0:{max_delay_ms:.3f}", "--seed", str(stage.random.getrandbits(32))]
-    done = subprocess.run(
-        [*command, "--out", str(out)], check=False, capture_output=True, text=True
-    )
+    code, said = run_to_its_end([*command, "--out", str(out)])
     run = read_run(out / "latest")
-    if done.returncode not in SOUND_EXITS or run.manifest.status != "complete":
-        said = [*done.stdout.splitlines(), *done.stderr.splitlines()]
-        raise Violation(f"The sweep {name} ended with {done.returncode}.", said)
+    if code not in SOUND_EXITS or run.manifest.status != "complete":
+        raise Violation(f"The sweep {name} ended with {code}.", said.splitlines())
     return run
+
+
+def run_to_its_end(command: list[str]) -> tuple[int, str]:
+    """The exit code of a command, and what it printed; one that is stopped ends its nodes first.
+
+    `subprocess.run` would kill it a quarter of a second after Ctrl-C, and its nodes would stay.
+    """
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        try:
+            said, _ = process.communicate()
+        except BaseException:
+            process.terminate()
+            process.communicate(timeout=STOP_TIMEOUT_S)
+            raise
+        return process.returncode, said
 
 
 def sound_blocks(run: Run) -> list[int]:
