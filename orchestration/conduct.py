@@ -111,10 +111,7 @@ def carry_out(job: Job, control: Control, guard: SignalGuard, manners: Manners) 
     cores = divide_cores(scenario.processes) if scenario.is_pinned else Cores()
     # What a killed part of the run has left would be taken for its own by a new cluster.
     shutil.rmtree(run.node_data, ignore_errors=True)
-    # A delay is drawn by seed and position, and a new cluster begins at the first position again:
-    # with the same seed its trials would repeat the delays of those that are there.
-    resumed = len(job.manifest.get("resumed_at", ()))
-    delay_seed = (scenario.seed + resumed) % (limits.SEED.high + 1)
+    delay_seed = delay_seed_of(job)
     clusters = make_clusters(job.request, scenario, control, run, guard, cores, delay_seed)
     progress = make_progress(
         stderr, lambda: control.positions(clusters.leader_url), is_quiet=manners.is_quiet
@@ -137,6 +134,16 @@ def carry_out(job: Job, control: Control, guard: SignalGuard, manners: Manners) 
         stderr.print(ending.message, markup=False, soft_wrap=True)
     with guard.held():
         return finish(run, ending, manners, progress.say)
+
+
+def delay_seed_of(job: Job) -> int:
+    """The seed of the link delays: another one each time that a run is resumed.
+
+    A delay is drawn by seed and position, and a new cluster begins at the first position again:
+    with the same seed its trials would repeat the delays of those that are there.
+    """
+    resumed = len(job.manifest.get("resumed_at", ()))
+    return (job.scenario.seed + resumed) % (limits.SEED.high + 1)
 
 
 def make_clusters(

@@ -1,13 +1,26 @@
 """From a scenario to load and exit code."""
 
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import httpx
 import pytest
 
-from orchestration.conduct import exit_code, load_plan, locustfile_of, resolve
+from orchestration import limits
+from orchestration.conduct import (
+    Job,
+    delay_seed_of,
+    exit_code,
+    load_plan,
+    local_settings,
+    locustfile_of,
+    resolve,
+)
 from orchestration.control import Control
+from orchestration.cores import Cores
 from orchestration.loadgen import locustfile_path
+from orchestration.manifest import RunFolder
 from orchestration.request import SweepRequest, to_scenario, with_environment
 from orchestration.scenario import WORKLOADS, Cell, Workload
 from orchestration.sweep import Ending
@@ -106,3 +119,15 @@ def test_an_attached_cluster_is_asked_for_its_followers() -> None:
     with Control(transport=httpx.MockTransport(answer)) as control:
         scenario = resolve(SweepRequest(attach_url="http://leader/"), control, fresh_seed=1)
     assert (scenario.followers, scenario.quorums) == (2, (0, 1, 2))
+
+
+def test_a_resumed_run_draws_link_delays_of_its_own(tmp_path: Path) -> None:
+    """Else its trials would repeat those that are there, and intervals come out too narrow."""
+    request = SweepRequest(seed=limits.SEED.high)
+    scenario = to_scenario(request, followers=5, fresh_seed=1)
+    run = RunFolder(path=tmp_path, root=tmp_path)
+    manifests: list[dict[str, Any]] = [{}, {"resumed_at": ["a"]}, {"resumed_at": ["a", "b"]}]
+    seeds = [delay_seed_of(Job(request, scenario, run, manifest)) for manifest in manifests]
+    assert seeds == [limits.SEED.high, 0, 1]
+    settings = local_settings(scenario, "memory", run, Cores(), seeds[1])
+    assert settings.delay_seed == seeds[1]
