@@ -132,7 +132,7 @@ def _moments(n: int, k: int, ratio: float) -> tuple[float, float]:
         return 0.0, 0.0
     start = max(0.0, 1.0 - ROOTS_THAT_MATTER * math.sqrt(ratio))
     x = np.linspace(start, 1.0, GRID_POINTS)
-    later = 1.0 - betainc(k, n - k + 1, link_share(x, ratio))
+    later = 1.0 - np.asarray(betainc(k, n - k + 1, link_share(x, ratio)), dtype=float)
     mean = start + float(np.trapezoid(later, x))
     of_squares = start * start + float(np.trapezoid(2.0 * x * later, x))
     return mean, of_squares
