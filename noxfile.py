@@ -172,6 +172,12 @@ def fuzz(session: nox.Session) -> None:
 
 
 @nox.session
+def comparisons(session: nox.Session) -> None:
+    """Compare real runs whose truth is known: A/A, and a slower store (40 minutes; --short)."""
+    campaign(session, "comparisons")
+
+
+@nox.session
 def mutants(session: nox.Session) -> None:
     """Break the store in a scratch copy and see the tests go red (--short)."""
     campaign(session, "mutants")
