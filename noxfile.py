@@ -172,6 +172,18 @@ def fuzz(session: nox.Session) -> None:
 
 
 @nox.session
+def failovers(session: nox.Session) -> None:
+    """Take leaders away under load, in four ways (an hour; --short)."""
+    campaign(session, "failovers")
+
+
+@nox.session
+def simulate(session: nox.Session) -> None:
+    """Run whole clusters on a simulated clock, network and disk (20,000 runs; --short)."""
+    campaign(session, "simulate")
+
+
+@nox.session
 def comparisons(session: nox.Session) -> None:
     """Compare real runs whose truth is known: A/A, and a slower store (40 minutes; --short)."""
     campaign(session, "comparisons")

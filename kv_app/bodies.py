@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Literal
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field
 
-from kv_app.messages import Role
+from kv_app.meta import Role
 
 # --- bodies of the hot path ------------------------------------------------------------------
 
@@ -190,6 +190,66 @@ class QuorumAnswer(BaseModel):
 
     write_quorum: int
     followers: int = Field(description="n, the highest possible quorum.")
+
+
+class PromoteRequest(BaseModel, strict=True):
+    """What is asked of a promotion."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    members: list[str] = Field(
+        default=[], description="URLs of the members to ask; all of the cluster if empty."
+    )
+    write_quorum: int | None = Field(
+        None, ge=0, description="The k that is wanted; what was wanted last if it is left out."
+    )
+    force: bool = Field(
+        default=False, description="Go on with whoever answers: what they lack is lost."
+    )
+
+
+class PromoteAnswer(BaseModel):
+    """The node leads a new epoch, and takes writes."""
+
+    epoch: int
+    leader: str = Field(description="Its `NODE_ID`.")
+    sealed: list[str] = Field(description="URLs of the voters that were sealed.")
+    required: int = Field(description="Followers that had to be, without the old leader.")
+    entries: int = Field(description="The last position of the merged log.")
+    holes_filled: int = Field(description="Positions below that nobody held.")
+    write_quorum: int = Field(description="k in force; less than wanted if fewer were sealed.")
+    may_have_lost: str = Field(description="After a forced promotion: what may be missing.")
+
+
+class MemberStatus(BaseModel):
+    """A node of the cluster, as its configuration names it."""
+
+    node_id: str
+    url: str
+
+
+class StatusAnswer(BaseModel):
+    """Where one node stands; any node answers this."""
+
+    node_id: str
+    role: Role
+    epoch: int = Field(description="The epoch that it leads, or has promised itself to.")
+    base_epoch: int = Field(description="The epoch whose base it holds; 0 for a learner.")
+    base_leader: str | None = Field(description="Who led that epoch.")
+    base_position: int = Field(description="The last position that came from earlier epochs.")
+    promise: str | None = Field(description="To whom it has promised that epoch.")
+    cluster_id: str
+    incarnation: str = Field(description="New whenever it starts without its data.")
+    leader_url: str | None
+    is_open: bool = Field(description="True if it takes writes.")
+    contiguous: int
+    max_seq: int
+    holes: int
+    write_quorum: int | None = Field(description="k, as far as this node knows.")
+    floor: int | None = Field(description="f: no acknowledged write is on fewer followers.")
+    wanted: int | None = Field(description="The k that was asked for last.")
+    members: list[MemberStatus]
+    durable: bool
 
 
 class DelaysRequest(BaseModel, strict=True):

@@ -27,13 +27,17 @@ from kv_app.messages import (
     Base,
     BaseHeld,
     CaughtUp,
+    Confirm,
+    Confirmed,
     FollowerMessage,
     Heartbeat,
     Hello,
     Refusal,
+    Replace,
     SeqRange,
     Welcome,
 )
+from kv_app.meta import BaseRecord
 from kv_app.outbox import Outbox
 from kv_app.snapshot import send_snapshot
 from kv_app.state import State
@@ -61,6 +65,7 @@ class LinkConfig:
         leader_url: Where clients reach it.
         cluster_id: The cluster whose log it leads.
         epoch: The epoch that it leads.
+        attempt: That of its promise.
         token: The cluster's token, if there is one.
         heartbeat_timeout_s: Silence after which a link is down.
         reconnect_max_s: Longest pause between two tries.
@@ -70,6 +75,7 @@ class LinkConfig:
     leader_url: str
     cluster_id: str
     epoch: int
+    attempt: str
     token: str | None
     heartbeat_timeout_s: float
     reconnect_max_s: float
@@ -88,8 +94,11 @@ class LinkOwner(Protocol):
         """Everything at or below is committed."""
 
     @property
-    def is_open(self) -> bool:
-        """True once the cluster takes writes; no follower is given the base before."""
+    def base(self) -> BaseRecord | None:
+        """What its epoch began with; None before the cluster is formed."""
+
+    def may_admit(self, link: "Link") -> bool:
+        """Tells if a learner that holds all that it had missed may be given the base."""
 
     def on_welcome(self, link: "Link", welcome: Welcome) -> None:
         """A follower said what it holds.
@@ -98,8 +107,23 @@ class LinkOwner(Protocol):
             ChannelError: It may not follow; the reason is shown.
         """
 
+    def on_connected(self, link: "Link") -> None:
+        """A follower takes entries from now on."""
+
+    def on_base_held(self, link: "Link") -> None:
+        """A follower has become a voter."""
+
     def on_acknowledged(self, link: "Link", ranges: Sequence[SeqRange]) -> None:
         """A follower holds further entries."""
+
+    def on_confirmed(self, link: "Link", number: int) -> None:
+        """A follower still follows, as it was asked."""
+
+    def on_superseded(self, link: "Link", promised: int) -> None:
+        """A follower has promised itself to a newer epoch, or to another attempt at this one."""
+
+    def on_tried(self) -> None:
+        """A follower was tried for the first time, in vain or not."""
 
 
 class Link:
@@ -111,7 +135,10 @@ class Link:
         node_id: Its name, None before it has answered once.
         held: What it has acknowledged.
         is_connected: The channel is open and the follower was welcome.
-        is_learner: It started without its data, and does not hold the base of this epoch yet.
+        is_tried: It was heard, or could not be reached, at least once.
+        is_learner: It does not hold the base of this epoch yet, and counts for nothing.
+        is_older_voter: It holds the base of an older epoch instead.
+        incarnation: That which it had when it was welcome.
         is_durable: Whether what it acknowledges is on its disk; None before it was heard.
         is_cut: Its channel is kept down on purpose (fault injection).
         has_data: What it last said: True if it holds entries that this leader lacks, False if it
@@ -125,7 +152,10 @@ class Link:
         self.node_id: str | None = None
         self.held = HeldPositions()
         self.is_connected = False
+        self.is_tried = False
         self.is_learner = False
+        self.is_older_voter = False
+        self.incarnation = ""
         self.is_durable: bool | None = None
         self.is_cut = False
         self.has_data: bool | None = None
@@ -137,13 +167,12 @@ class Link:
         self._welcomed: asyncio.Future[None] | None = None
         self._outbox: Outbox | None = None
         self._learns_until = 0
-        self._incarnation = ""
+        self._keeps: int | None = None
         self._is_base_sent = False
         self._last_sent_s = 0.0
         self._writable = asyncio.Event()
         self._may_connect = asyncio.Event()
         self._may_connect.set()
-        self._random = random.Random()  # noqa: S311  jitter needs no cryptography
 
     @property
     def counts(self) -> bool:
@@ -212,7 +241,11 @@ class Link:
                 self._on_welcome(message)
             case BaseHeld():
                 self._on_base_held(message)
+            case Confirmed():
+                self._owner.on_confirmed(self, message.round)
             case Refusal():
+                if message.promised:
+                    self._owner.on_superseded(self, message.promised)
                 raise ChannelError(f"the follower refused: {message.reason}")
 
     def _on_ack(self, ranges: Sequence[SeqRange]) -> None:
@@ -234,22 +267,33 @@ class Link:
             self.held.add_range(span.first, span.last)
 
     def teach(self) -> None:
-        """Gives a learner the base once it holds all that it had missed; it counts from then on."""
+        """Gives a follower the base once it holds all that it had missed; it counts from then on.
+
+        A voter of an older epoch may have it before the epoch opens, a learner only afterwards.
+        """
+        base = self._owner.base
         if (
-            self.is_connected
+            base is not None
+            and self.is_connected
             and self.is_learner
             and not self._is_base_sent
-            and self._owner.is_open
             and self.held.contiguous >= self._learns_until
+            and (self.is_older_voter or self._owner.may_admit(self))
         ):
             self._is_base_sent = True
-            self._send(_encode(Base(self._config.epoch, self._incarnation)))
+            self._send(_encode(Base(base, self.incarnation)))
+
+    def ask(self, number: int) -> None:
+        """Asks the follower whether it still follows."""
+        if self.is_connected:
+            self._send(_encode(Confirm(number)))
 
     def _on_base_held(self, message: BaseHeld) -> None:
         if not self._is_base_sent or message.epoch != self._config.epoch:
             raise ProtocolViolationError(f"it holds a base of epoch {message.epoch} unasked")
-        self.is_learner = False
+        self.is_learner = self.is_older_voter = False
         logger.info("follower %s at %s has caught up and counts", self.node_id, self.url)
+        self._owner.on_base_held(self)
         self._credit()
 
     def _credit(self) -> None:
@@ -262,15 +306,25 @@ class Link:
     def _on_welcome(self, welcome: Welcome) -> None:
         if self._welcomed is None or self._welcomed.done():
             raise ProtocolViolationError("a second welcome")
-        self.node_id = welcome.node_id
+        self.node_id, self.is_tried = welcome.node_id, True
         self._owner.on_welcome(self, welcome)
-        self._learns_until = self._owner.log.last_seq
-        self.held = HeldPositions()
-        contiguous = [SeqRange(1, welcome.contiguous)] if welcome.contiguous else []
-        self._hold([*contiguous, *welcome.above])
+        epoch, base = self._config.epoch, self._owner.base
+        self.held, self._keeps = HeldPositions(), None
+        if welcome.epoch == epoch or not welcome.epoch:
+            contiguous = [SeqRange(1, welcome.contiguous)] if welcome.contiguous else []
+            self._hold([*contiguous, *welcome.above])
+        elif base is not None:
+            self._keeps = kept_of(welcome, base)
+            self.held = HeldPositions(self._keeps)
         self.is_durable = welcome.is_durable
-        self._incarnation, self._is_base_sent = welcome.incarnation, False
-        self.is_learner = welcome.base_epoch != self._config.epoch
+        self.incarnation, self._is_base_sent = welcome.incarnation, False
+        self.is_learner = welcome.base_epoch != epoch
+        self.is_older_voter = self.is_learner and welcome.base_epoch > 0
+        if self.is_older_voter and self._keeps is None:  # it holds nothing but a base
+            self._keeps = 0
+        self._learns_until = self._owner.log.last_seq
+        if self.is_older_voter and base is not None:
+            self._learns_until = base.position
         self._welcomed.set_result(None)
 
     # --- connecting ---------------------------------------------------------------------------
@@ -308,9 +362,12 @@ class Link:
                 self._note("the leader met a bug; see its log")
             finally:
                 self._down()
+                if not self.is_tried:
+                    self.is_tried = True
+                    self._owner.on_tried()
             pause_s = min(self._config.reconnect_max_s, FIRST_RETRY_S * 2 ** min(failures, 16))
             failures += 1
-            await asyncio.sleep(pause_s * self._random.uniform(0.5, 1.0))
+            await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311  jitter
 
     async def _connect(self) -> None:
         """Opens the channel, says hello, and waits for the welcome."""
@@ -328,6 +385,8 @@ class Link:
                 config.leader_id,
                 config.leader_url,
                 log.last_seq,
+                config.attempt,
+                self._owner.base is not None,
             )
             self._send(_encode(hello))
             waits: list[asyncio.Future[Any]] = [self._welcomed, client.closed]
@@ -372,9 +431,10 @@ class Link:
         self.is_connected = True
         self.detail = ""
         logger.info("follower %s at %s is connected", self.node_id, self.url)
-        if self.is_learner:
-            self.teach()
-        else:
+        if self._keeps is not None:
+            self._send(_encode(Replace(self._keeps)))
+        self._owner.on_connected(self)
+        if not self.is_learner:
             self._credit()
         try:
             missing = list(owner.log.missing_from(self.held))
@@ -386,6 +446,8 @@ class Link:
         for record in missing:
             outbox.push(record)
         outbox.send_due()
+        # Behind what it needs for it, on the same channel.
+        self.teach()
         return snapshot
 
     async def _send_state(self, client: WebSocketClient, stable_seq: int) -> None:
@@ -400,7 +462,7 @@ class Link:
             else:
                 await asyncio.sleep(0)  # the writes of clients go first
 
-        remembered = owner.idempotency.remembered((self._config.epoch, stable_seq))
+        remembered = owner.idempotency.remembered(stable_seq)
         await send_snapshot(self._send, give_way, owner.state, remembered, stable_seq)
 
     def _on_state_sent(self, task: asyncio.Task[None]) -> None:
@@ -438,3 +500,17 @@ class Link:
         if self.is_connected or self.detail != reason:
             self.detail = reason
             logger.debug("follower at %s: %s", self.url, reason)
+
+
+def kept_of(welcome: Welcome, base: BaseRecord) -> int:
+    """Returns up to where a follower that holds another epoch's log holds the same as a base.
+
+    What a voter knows to be committed is in every later base, unless one began by force since.
+
+    Args:
+        welcome: What the follower holds.
+        base: That which it is to hold.
+    """
+    if welcome.base_epoch == 0 or base.forced > welcome.base_epoch:
+        return 0
+    return min(welcome.settled, base.position)

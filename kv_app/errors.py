@@ -93,6 +93,41 @@ class PositionNotReachedError(StoreError):
     definite = True
 
 
+class NotConfirmedError(StoreError):
+    """A linearizable read: too few followers confirmed that this node still leads."""
+
+    code = "not_confirmed"
+    http_status = 409
+    definite = True
+
+
+class NotEnoughSurvivorsError(StoreError):
+    """A promotion: the nodes that answer need not hold all that was acknowledged.
+
+    ``sealed`` and ``required`` count them, ``missing`` names those that would have to answer.
+    """
+
+    code = "not_enough_survivors"
+    http_status = 409
+    definite = True
+
+
+class OutbidError(StoreError):
+    """A promotion: another node promised a newer epoch meanwhile; ask it, or try again."""
+
+    code = "outbid"
+    http_status = 409
+    definite = True
+
+
+class ChangeUnderWayError(StoreError):
+    """The write quorum is being lowered, and only one such change may be under way."""
+
+    code = "change_under_way"
+    http_status = 409
+    definite = True
+
+
 class TooLargeError(StoreError):
     """The key, the value, the body or the request's head exceeds its limit; ``limit`` names it."""
 
@@ -120,7 +155,7 @@ class TooManyInFlightError(StoreError):
 class NotAttemptedError(StoreError):
     """The node did not try, for a ``reason``.
 
-    It is too_few_followers, forming, recovering, draining or too_many_connections.
+    It is too_few_followers, forming, recovering, superseded, draining or too_many_connections.
     """
 
     code = "not_attempted"
@@ -148,6 +183,18 @@ class ChannelError(Exception):
     """A replication channel ended; the reason is for the log and for ``/admin/links``."""
 
 
+class SupersededError(ChannelError):
+    """The leader's epoch is over: a node has promised itself to a newer one.
+
+    Attributes:
+        promised: That epoch.
+    """
+
+    def __init__(self, message: str, promised: int) -> None:
+        super().__init__(message)
+        self.promised = promised
+
+
 class ProtocolViolationError(ChannelError):
     """The peer sent what the replication protocol does not allow."""
 
@@ -166,6 +213,7 @@ def all_store_errors() -> list[type[StoreError]]:
     queue = [*StoreError.__subclasses__()]
     while queue:
         error = queue.pop()
-        found.append(error)
+        if "code" in vars(error) or error is InternalError:
+            found.append(error)
         queue.extend(error.__subclasses__())
     return sorted(found, key=lambda error: (error.http_status, error.code))

@@ -1,17 +1,16 @@
 """A follower: takes entries from its leader's channel, applies and acknowledges them."""
 
-import secrets
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-import msgspec
 from starlette.types import Receive, Send
 
-from kv_app.errors import ChannelError, ProtocolViolationError, StorageError
+from kv_app.errors import ChannelError, ProtocolViolationError, SupersededError
+from kv_app.failover.promises import allows
 from kv_app.formation import Decision, Standing
 from kv_app.group_commit import GroupCommit
+from kv_app.log import HeldPositions, IdempotencyIndex
 from kv_app.messages import (
-    CLOSE_PROTOCOL,
-    CLOSE_REFUSED,
     MAX_SEQ,
     PROTOCOL_VERSION,
     Base,
@@ -22,109 +21,111 @@ from kv_app.messages import (
     Version,
     Welcome,
 )
-from kv_app.meta import BaseRecord, Promise
+from kv_app.meta import Promise
 from kv_app.metrics import SIZE_BOUNDS, Histogram
 from kv_app.position_waits import PositionWaits
-from kv_app.recovery import recover
+from kv_app.replica import Replica
 from kv_app.session import Session
-from kv_app.settings import Settings
-from kv_app.storage import Storage
+from kv_app.state import State
 
-_encode = msgspec.msgpack.Encoder().encode
+if TYPE_CHECKING:
+    from kv_app.staged import Staged
+
 # What waits for a slow disk; past it the follower does not read until a sync has ended.
 MAX_UNSYNCED_BYTES = 8 << 20
 _OPERATIONS = frozenset(int(operation) for operation in Operation)
 
 
 class Follower:
-    """A replica that follows one leader at a time.
+    """A replica that follows one leader at a time, or waits for one.
 
     Attributes:
-        state: Everything that it has applied, committed or not.
-        held: Which positions it holds.
-        idempotency: The idempotency keys of all that.
-        cluster_id: The cluster whose entries it holds; empty before it followed anyone.
-        epoch: The epoch that it follows; 0 before the first.
-        base_epoch: The epoch whose base it holds; 0 makes it a learner.
-        stable_seq: Everything at or below is committed, as the leader last said.
+        replica: What it holds.
         leader_url: Where the leader said that clients reach it.
         reads: The reads that wait for a position.
         batch_entries: How many entries came in one message.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        storage: Storage | None = None,
-        *,
-        on_failure: Callable[[StorageError], None] | None = None,
-    ) -> None:
-        """Makes a follower of what its disk holds.
-
-        Args:
-            settings: What the node was told.
-            storage: The node's database; without one all is in memory only.
-            on_failure: Called when the disk fails, and must end the process.
-
-        Raises:
-            StorageError: The disk failed, or is damaged.
-        """
-        recovered = recover(storage, settings.idempotency_keys)
-        self.state, self.held = recovered.state, recovered.held
-        self.idempotency = recovered.idempotency
-        self.cluster_id, self.epoch, self.base_epoch, self.stable_seq = "", 0, 0, 0
+    def __init__(self, replica: Replica) -> None:
+        self.replica = replica
         self.leader_url: str | None = None
-        self._incarnation = secrets.token_hex(8)
+        settings = replica.settings
         self.reads = PositionWaits(
             self._has_reached, settings.request_timeout_s, settings.max_in_flight
         )
         self.batch_entries = Histogram(SIZE_BOUNDS)
         self._settings = settings
-        self._storage = storage
-        self._commits: GroupCommit | None = None
         self._session: Session | None = None
+        self._staged: Staged | None = None
+        self._staged_stable = 0
         self._caught_up_at = 0
-        if storage is not None:
-            self._commits = GroupCommit(storage, self.idempotency, on_failure or _raise)
-            self._remember(storage)
 
-    def _remember(self, storage: Storage) -> None:
-        """Takes over what the disk says of this node."""
-        meta = storage.meta
-        self.cluster_id, self._incarnation = meta.cluster_id, meta.incarnation
-        self.epoch = meta.promise.epoch if meta.promise is not None else 0
-        self.base_epoch = meta.base.epoch if meta.base is not None else 0
-        self.stable_seq = meta.stable[1]
+    @property
+    def state(self) -> State:
+        """Everything that it has applied, committed or not."""
+        return self.replica.state
+
+    @property
+    def held(self) -> HeldPositions:
+        """Which positions it holds."""
+        return self.replica.held
+
+    @property
+    def idempotency(self) -> IdempotencyIndex:
+        """The idempotency keys of all that."""
+        return self.replica.idempotency
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that it follows, or has promised itself to; 0 before the first."""
+        return self.replica.promised
+
+    @property
+    def base_epoch(self) -> int:
+        """The epoch whose base it holds; 0 makes it a learner."""
+        return self.replica.base_epoch
+
+    @property
+    def stable_seq(self) -> int:
+        """Everything at or below is committed, as the leader last said."""
+        return self.replica.stable_seq
 
     @property
     def commits(self) -> GroupCommit | None:
         """The way of entries to the disk, if there is one."""
-        return self._commits
+        return self.replica.commits
 
     @property
     def is_empty(self) -> bool:
-        """True if it holds no entry, and no part of a snapshot either."""
-        return self.held.max_seq == 0 and len(self.state) == 0
+        """True if it holds nothing of any cluster."""
+        return self.replica.is_empty and self.replica.meta.base is None
+
+    @property
+    def is_led(self) -> bool:
+        """True while a leader has a channel to it."""
+        return self._session is not None
 
     async def serve(self, receive: Receive, send: Send) -> None:
         """Serves one replication channel (an accepted ASGI WebSocket) until it ends."""
-        session = Session(self, receive, send, self._settings.heartbeat_timeout_s)
-        try:
-            await session.run()
-        except OSError:
-            pass  # the leader has ended the channel
-        except ProtocolViolationError as error:
-            await session.close(CLOSE_PROTOCOL, str(error))
-        except ChannelError as error:
-            await session.close(CLOSE_REFUSED, str(error))
-        finally:
-            if self._session is session:
-                self._session = None
+        silence_s = self._settings.heartbeat_timeout_s
+        await Session(lambda _: self, receive, send, silence_s).serve()
 
     async def stop(self) -> None:
         """Makes durable what was taken last."""
-        if self._commits is not None:
-            await self._commits.close()
+        if self.commits is not None:
+            await self.commits.close()
+
+    def leave(self, session: Session) -> None:
+        """A session has ended."""
+        if self._session is session:
+            self._session = None
+
+    def release(self, promised: int) -> None:
+        """Ends the channel of its leader, whose epoch is over."""
+        if self._session is not None:
+            self._session.supersede(promised)
+            self._session = None
+        self._staged = None
 
     # --- following ----------------------------------------------------------------------------
 
@@ -134,75 +135,92 @@ class Follower:
         Raises:
             ChannelError: This replica will not follow it, and why.
         """
-        if hello.protocol != PROTOCOL_VERSION:
-            raise ChannelError(
-                f"this node speaks version {PROTOCOL_VERSION} of the protocol, not {hello.protocol}"
-            )
-        if not 1 <= hello.epoch <= MAX_SEQ:
-            raise ChannelError(f"epoch {hello.epoch} is none; the first is 1")
-        is_same = hello.cluster_id == self.cluster_id
+        check_hello(hello)
+        meta = self.replica.meta
+        is_same = hello.cluster_id == meta.cluster_id
         if not is_same and self._session is not None:
-            raise ChannelError(f"this node follows {self.leader_url}")
-        if is_same and hello.epoch < self.epoch:
-            raise ChannelError(f"epoch {hello.epoch} is over, this node is in {self.epoch}")
+            raise SupersededError(f"this node follows {self.leader_url}", self.epoch)
+        wanted = Promise(hello.epoch, hello.leader_id, hello.attempt)
+        if is_same and not allows(meta.promise, wanted):
+            raise superseded(hello, self.epoch)
         if is_same or self.is_empty:
             if self._session is not None:
                 self._session.replace()
             self._session = session
-            self._adopt(hello)
+            self._adopt(hello, wanted)
         return self._welcome()
 
-    def _adopt(self, hello: Hello) -> None:
+    def _adopt(self, hello: Hello, wanted: Promise) -> None:
         """Follows a leader from now on; the promise is durable before the answer."""
-        if (hello.cluster_id, hello.epoch) != (self.cluster_id, self.epoch):
-            if hello.cluster_id != self.cluster_id:
-                self.base_epoch = 0
-            self.cluster_id, self.epoch = hello.cluster_id, hello.epoch
-            self._save(promise=Promise(hello.epoch, hello.leader_id))
+        self._staged = None
+        meta = self.replica.meta
+        learned = hello.epoch if self.is_empty else meta.learned
+        before = (meta.cluster_id, meta.promise, meta.learned)
+        if before != (hello.cluster_id, wanted, learned):
+            self.replica.save(cluster_id=hello.cluster_id, promise=wanted, learned=learned)
         self.leader_url = hello.leader_url
         self._caught_up_at = hello.last_seq
 
-    def _save(self, *, promise: Promise | None = None, base: BaseRecord | None = None) -> None:
-        storage = self._storage
-        if storage is None:
-            return
-        kept = storage.meta.base if self.base_epoch else None
-        storage.save(
-            msgspec.structs.replace(
-                storage.meta,
-                cluster_id=self.cluster_id,
-                promise=promise or storage.meta.promise,
-                base=base or kept,
-            )
-        )
-
     def _welcome(self) -> Welcome:
+        replica = self.replica
         return Welcome(
             node_id=self._settings.node_id,
             start_id=self._settings.start_id,
-            cluster_id="" if self.is_empty else self.cluster_id,
-            epoch=0 if self.is_empty else self.epoch,
+            cluster_id="" if self.is_empty else replica.meta.cluster_id,
+            epoch=0 if replica.is_empty else self.base_epoch or replica.meta.learned,
             contiguous=self.held.contiguous,
             above=self.held.ranges_above(),
-            incarnation=self._incarnation,
+            incarnation=replica.meta.incarnation,
             base_epoch=self.base_epoch,
-            is_durable=self._storage is not None,
+            is_durable=replica.storage is not None,
+            settled=replica.settled_seq,
         )
+
+    def replace(self, keep: int) -> None:
+        """Begins to take what replaces all above a position; a voter keeps what it has meanwhile.
+
+        Raises:
+            ProtocolViolationError: It does not know the same up to there in every epoch.
+        """
+        if self.base_epoch == self.epoch:
+            raise ProtocolViolationError(f"epoch {self.epoch} replaced by itself")
+        if not 0 <= keep <= self.replica.settled_seq:
+            raise ProtocolViolationError(
+                f"all above {keep} to be replaced, of {self.replica.settled_seq} that are settled"
+            )
+        self._staged_stable = 0
+        if self.base_epoch:
+            self._staged = self.replica.stage(keep)
+        else:
+            self.replica.forget_all()
+            self.replica.save(learned=self.epoch)
 
     def hold_base(self, base: Base) -> bool:
         """Becomes a voter, durably; returns False if that was meant for an earlier life of it.
 
         Raises:
-            ProtocolViolationError: It is the base of another epoch.
+            ProtocolViolationError: It is the base of another epoch, or not all of it has come.
         """
-        if base.epoch != self.epoch:
-            raise ProtocolViolationError(f"a base of epoch {base.epoch} in epoch {self.epoch}")
-        if base.incarnation != self._incarnation:
+        record, replica, promise = base.record, self.replica, self.replica.meta.promise
+        if record.epoch != self.epoch or promise is None:
+            raise ProtocolViolationError(f"a base of epoch {record.epoch} in epoch {self.epoch}")
+        if base.incarnation != replica.meta.incarnation:
             return False
-        if self.base_epoch != base.epoch:
-            self.base_epoch = base.epoch
-            self._save(base=BaseRecord(base.epoch, leader_id=""))
-            self.reads.check_all()
+        if self.base_epoch == record.epoch:
+            return True
+        held = self._staged.held if self._staged is not None else self.held
+        if held.contiguous < record.position:
+            raise ProtocolViolationError(
+                f"a base up to {record.position} of which {held.contiguous} have come"
+            )
+        if self._staged is not None:
+            staged, self._staged = self._staged, None
+            replica.switch(staged, record, promise, self._staged_stable)
+        elif self.base_epoch:
+            raise ProtocolViolationError("a base for a voter of an older one, without its entries")
+        else:
+            replica.save(base=record)
+        self.reads.check_all()
         return True
 
     def is_followed(self, session: Session) -> bool:
@@ -214,89 +232,92 @@ class Follower:
     def take(self, entries: list[Entry], stable_seq: int, done: Callable[[], None]) -> bool:
         """Applies entries; they may be acknowledged at once if it returns True.
 
+        What comes to replace older contents is acknowledged as well, but counts only once the base
+        is held.
+
         Args:
-            entries: Of this epoch, in any order, again or not.
+            entries: Of this epoch or of its base, in any order, again or not.
             stable_seq: Everything at or below is committed.
             done: Called when they are durable, if it returned False.
 
         Raises:
-            ProtocolViolationError: An entry is not one of this epoch; none of them is applied.
+            ProtocolViolationError: An entry cannot be of this epoch's log; none of them is applied.
         """
+        self._check(entries)
+        self.batch_entries.observe(len(entries))
+        if self._staged is not None:
+            self._staged.take(entries)
+            self.note_stable(stable_seq)
+            return True
+        replica = self.replica
+        taken = replica.take(entries)
+        if self.reads.waiting:
+            for entry in taken:
+                self.reads.arrived(entry)
+        replica.note_stable(stable_seq)
+        return replica.make_durable(taken, done)
+
+    def _check(self, entries: list[Entry]) -> None:
+        epoch, base = self.epoch, self.replica.meta.base
+        # Of what it does not hold the base of, it does not know where the base ends.
+        position = base.position if base is not None and base.epoch == epoch else MAX_SEQ
         for entry in entries:
+            is_of_base = 1 <= entry.epoch < epoch and entry.seq <= position
             if (
-                entry.epoch != self.epoch
+                not (entry.epoch == epoch or is_of_base)
                 or not 1 <= entry.seq <= MAX_SEQ
                 or entry.operation not in _OPERATIONS
             ):
                 raise ProtocolViolationError(
                     f"an entry of epoch {entry.epoch}, seq {entry.seq}, operation "
-                    f"{entry.operation} cannot be taken in epoch {self.epoch}"
+                    f"{entry.operation} cannot be taken in epoch {epoch}"
                 )
-        self.batch_entries.observe(len(entries))
-        taken = [entry for entry in entries if self.held.add(entry.seq)]
-        for entry in taken:
-            self.state.apply(entry)
-            self.idempotency.remember(entry)
-            if self.reads.waiting:
-                self.reads.arrived(entry)
-        self.note_stable(stable_seq)
-        if self._commits is None:
-            return True
-        self._commits.add([(one.epoch, one.seq, _encode(one)) for one in taken], done)
-        return False
 
     @property
     def is_behind(self) -> bool:
         """True while so much waits for the disk that no more should be taken."""
-        return self._commits is not None and self._commits.unsynced_bytes > MAX_UNSYNCED_BYTES
+        commits = self.commits
+        return commits is not None and commits.unsynced_bytes > MAX_UNSYNCED_BYTES
 
     def note_stable(self, stable_seq: int) -> None:
-        """Notes what is committed; below it, old entries and deletions need not be known apart."""
-        self.stable_seq = max(self.stable_seq, stable_seq)
-        whole = min(self.stable_seq, self.held.contiguous)
-        forgotten = whole - self._settings.log_entries
-        if self._commits is not None:
-            self._commits.fold_to = (self.epoch, whole)
-            # Until a deletion is folded the disk still has what it deletes.
-            forgotten = min(forgotten, self._commits.storage.meta.folded[1])
-        self.state.forget_deletions(self.epoch, forgotten)
+        """Notes what is committed."""
+        if self._staged is not None:
+            self._staged_stable = max(self._staged_stable, stable_seq)
+        else:
+            self.replica.note_stable(stable_seq)
+
+    def begin_snapshot(self) -> None:
+        """A snapshot follows."""
+        if self._staged is not None:
+            self._staged.begin_snapshot()
 
     def install(self, versions: dict[str, Version]) -> None:
-        """Takes a part of a snapshot.
-
-        The disk takes also what the state has already, from entries that the snapshot replaces.
-        """
-        for key, version in versions.items():
-            self.state.install(key, version)
+        """Takes a part of a snapshot."""
+        if self._staged is not None:
+            self._staged.install(versions)
+            return
+        self.replica.install(versions)
         if self.reads.waiting:
             self.reads.check(versions)
-        if self._storage is not None:
-            self._storage.install(versions.items(), ())
 
     def drop_missing(self, bucket: int, present: set[str], stable_seq: int) -> None:
         """Removes from a bucket what a snapshot no longer has."""
-        dropped = self.state.drop_missing(bucket, present, self.epoch, stable_seq)
-        if self._storage is not None and dropped:
-            self._storage.install((), dropped)
+        if self._staged is None:
+            self.replica.drop_missing(bucket, present, stable_seq)
 
     def restore(self, writes: list[RememberedWrite]) -> None:
         """Takes idempotency keys of a snapshot."""
-        for write in writes:
-            self.idempotency.restore(write)
-        if self._storage is not None:
-            self._storage.remember(writes)
+        (self._staged or self.replica).restore(writes)
 
     def finish_snapshot(self, stable_seq: int, done: Callable[[], None]) -> bool:
         """Holds all that a snapshot covers; returns and calls ``done`` as ``take`` does."""
-        self.held.advance(stable_seq)
-        self.reads.check_all()
-        if self._storage is not None and self._storage.meta.folded < (self.epoch, stable_seq):
-            self._storage.finish_snapshot((self.epoch, stable_seq))
-        self.note_stable(stable_seq)
-        if self._commits is None:
+        if self._staged is not None:
+            self._staged.finish_snapshot(stable_seq)
+            self.note_stable(stable_seq)
             return True
-        self._commits.add((), done)
-        return False
+        self.replica.finish_snapshot(stable_seq)
+        self.reads.check_all()
+        return self.replica.make_durable((), done)
 
     def _has_reached(self, key: str, epoch: int, seq: int) -> bool:
         """Tells if a read of a key can show what was committed at a position, or something newer.
@@ -313,7 +334,7 @@ class Follower:
         """Returns ``OPEN`` if it follows a leader and holds all that there was when it began to."""
         if self._session is None:
             return Decision(Standing.NO_LEADER, "no leader has a channel to this node")
-        if self.held.contiguous < self._caught_up_at:
+        if self._staged is not None or self.held.contiguous < self._caught_up_at:
             return Decision(
                 Standing.CATCHING_UP,
                 f"it holds everything up to {self.held.contiguous} of {self._caught_up_at}",
@@ -321,5 +342,24 @@ class Follower:
         return Decision(Standing.OPEN)
 
 
-def _raise(error: StorageError) -> None:
-    raise error
+def check_hello(hello: Hello) -> None:
+    """Checks what a leader says of itself.
+
+    Raises:
+        ChannelError: It speaks another version of the protocol, or leads an epoch that is none.
+    """
+    if hello.protocol != PROTOCOL_VERSION:
+        raise ChannelError(
+            f"this node speaks version {PROTOCOL_VERSION} of the protocol, not {hello.protocol}"
+        )
+    if not 1 <= hello.epoch <= MAX_SEQ:
+        raise ChannelError(f"epoch {hello.epoch} is none; the first is 1")
+
+
+def superseded(hello: Hello, promised: int) -> SupersededError:
+    """Returns the error of a leader whose epoch is over, or another's."""
+    if promised == hello.epoch:
+        why = f"epoch {hello.epoch} is another attempt's"
+    else:
+        why = f"epoch {hello.epoch} is over, this node is in {promised}"
+    return SupersededError(why, promised)

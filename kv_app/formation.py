@@ -16,6 +16,7 @@ class Standing(StrEnum):
     OPEN = "open"
     FORMING = "forming"
     RECOVERING = "recovering"
+    SUPERSEDED = "superseded"
     DRAINING = "draining"
     TOO_FEW_FOLLOWERS = "too_few_followers"
     NO_LEADER = "no_leader"
@@ -47,13 +48,15 @@ def electors_majority(followers: int) -> int:
     return min(electors // 2 + 1, followers)
 
 
-def decide(reports: Mapping[str, bool | None], write_quorum: int) -> Decision:
+def decide(reports: Mapping[str, bool | None], write_quorum: int, *, untried: int = 0) -> Decision:
     """Decides what a leader without data may do.
 
     Args:
         reports: Per follower: True if it last said that it holds entries which this leader lacks,
             False if it holds none, None if it was not heard yet.
         write_quorum: k, which the first write will need.
+        untried: How many followers were not even tried yet: one that is there and holds data is
+            heard before a cluster is made without it.
     """
     if write_quorum > len(reports):
         return Decision(
@@ -76,4 +79,6 @@ def decide(reports: Mapping[str, bool | None], write_quorum: int) -> Decision:
             f"a new cluster needs {needed} of its {len(reports)} followers to say that they hold "
             f"no data, {empty} have",
         )
+    if untried:
+        return Decision(Standing.FORMING, f"{untried} followers were not tried yet")
     return Decision(Standing.OPEN)

@@ -8,7 +8,7 @@ one, or any on a disk that was slow last, is synced in a thread, so that the loo
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import Final
 
 from kv_app.errors import StorageError
@@ -43,6 +43,7 @@ class GroupCommit:
         storage: Storage,
         idempotency: IdempotencyIndex,
         on_failure: Callable[[StorageError], None],
+        executor: Executor | None = None,
     ) -> None:
         """Makes an empty one.
 
@@ -50,6 +51,7 @@ class GroupCommit:
             storage: Where entries go.
             idempotency: What of the idempotency keys on disk is still remembered.
             on_failure: Called when the disk fails; must end the process.
+            executor: Where large commits are synced; a thread of its own if not given.
         """
         self.storage = storage
         self.fold_to: Position = NOWHERE
@@ -59,7 +61,7 @@ class GroupCommit:
         self._idempotency = idempotency
         self._on_failure = on_failure
         self._loop = asyncio.get_running_loop()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="sync")
+        self._thread = executor or ThreadPoolExecutor(1, thread_name_prefix="sync")
         self._syncing: Future[int] | None = None
         self._sync_ns = 0
         self._entries: list[EncodedEntry] = []
@@ -91,13 +93,29 @@ class GroupCommit:
         except StorageError as error:
             self._on_failure(error)
 
-    async def close(self) -> None:
-        """Commits all that was added, and ends."""
+    async def flush(self) -> None:
+        """Commits all that was added so far."""
         while self._waiting or self._syncing is not None:
             self.commit()
             if self._syncing is not None:
                 await asyncio.wait([asyncio.wrap_future(self._syncing)])
                 await asyncio.sleep(0)  # the loop has been told as well, and goes first
+
+    def drop(self, idempotency: IdempotencyIndex | None = None) -> None:
+        """Forgets what was added and not written yet: the log is replaced.
+
+        Args:
+            idempotency: What is remembered from now on, if that is replaced too.
+        """
+        self._entries, self._waiting = [], []
+        self.unsynced_bytes = 0
+        self.fold_to = NOWHERE
+        if idempotency is not None:
+            self._idempotency = idempotency
+
+    async def close(self) -> None:
+        """Commits all that was added, and ends."""
+        await self.flush()
         self._thread.shutdown()
 
     def _sync(self) -> int:
@@ -122,7 +140,7 @@ class GroupCommit:
         self._sync_ns = sync_ns
         self.sync_times_ns.observe(sync_ns)
         self.sync_entries.observe(len(entries))
-        self.unsynced_bytes -= _size_bytes(entries)
+        self.unsynced_bytes = max(0, self.unsynced_bytes - _size_bytes(entries))
         for done in waiting:
             done()
         self._fold(len(entries))

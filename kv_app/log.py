@@ -9,6 +9,9 @@ import msgspec
 from kv_app.delays import DelayModel
 from kv_app.messages import Change, Entry, Operation, RememberedWrite, SeqRange
 
+# What an entry takes in memory beside its texts, about.
+ENTRY_BYTES = 200
+
 
 class LogRecord(msgspec.Struct, gc=False, eq=False):
     """An entry in the leader's log, and how far it has come.
@@ -98,6 +101,77 @@ class Log:
         for seq in range(held.contiguous + 1, self.last_seq + 1):
             if not held.holds(seq):
                 yield self._records[seq]
+
+
+class EntryLog:
+    """The newest entries that a replica holds; some positions may be missing.
+
+    Attributes:
+        start: What is at or below is in the versions only.
+        size_bytes: About as much memory as the entries take.
+    """
+
+    def __init__(self, capacity: int, max_bytes: int) -> None:
+        self.start = 0
+        self.size_bytes = 0
+        self._capacity = capacity
+        self._max_bytes = max_bytes
+        self._entries: dict[int, Entry] = {}
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def add(self, entry: Entry) -> None:
+        """Adds an entry that is not there yet."""
+        self._entries[entry.seq] = entry
+        self.size_bytes += memory_of(entry)
+
+    def get(self, seq: int) -> Entry | None:
+        """Returns the entry at a position, if it is there."""
+        return self._entries.get(seq)
+
+    def above(self, seq: int) -> list[Entry]:
+        """Returns all entries above a position, ascending."""
+        return [self._entries[one] for one in sorted(self._entries) if one > seq]
+
+    def drop_above(self, seq: int) -> None:
+        """Drops all entries above a position."""
+        for one in [one for one in self._entries if one > seq]:
+            self._drop(one)
+
+    def trim(self, settled_seq: int) -> None:
+        """Drops the oldest entries over a limit, but none above ``settled_seq``."""
+        while self.start < settled_seq and (
+            len(self._entries) > self._capacity or self.size_bytes > self._max_bytes
+        ):
+            self.start += 1
+            self._drop(self.start)
+
+    def clear(self) -> None:
+        """Drops all entries: another log has them."""
+        self._entries.clear()
+        self.size_bytes = 0
+
+    def skip_to(self, seq: int) -> None:
+        """Drops all up to a position, which a snapshot covers."""
+        for one in [one for one in self._entries if one <= seq]:
+            self._drop(one)
+        self.start = max(self.start, seq)
+
+    def _drop(self, seq: int) -> None:
+        entry = self._entries.pop(seq, None)
+        if entry is not None:
+            self.size_bytes -= memory_of(entry)
+
+
+def memory_of(entry: Entry) -> int:
+    """Returns about how many bytes an entry takes in memory."""
+    size = ENTRY_BYTES + len(entry.key) + len(entry.value or "")
+    if not entry.changes:
+        return size
+    for change in entry.changes:
+        size += ENTRY_BYTES + len(change.key) + len(change.value or "")
+    return size
 
 
 class HeldPositions:
@@ -237,12 +311,18 @@ class IdempotencyIndex:
         kept = IdempotentWrite(write.fingerprint, write.epoch, write.seq)
         self._keep(write.idempotency_key, kept)
 
-    def remembered(self, upto: tuple[int, int]) -> list[RememberedWrite]:
-        """Returns what is remembered of entries at or below a position, oldest first."""
+    def forget(self, entry: Entry) -> None:
+        """Forgets the key of an entry that is dropped."""
+        write = self._writes.get(entry.idempotency_key or "")
+        if write is not None and (write.epoch, write.seq) == (entry.epoch, entry.seq):
+            del self._writes[entry.idempotency_key or ""]
+
+    def remembered(self, upto: int) -> list[RememberedWrite]:
+        """Returns what is remembered of entries at or below a seq, oldest first."""
         return [
             RememberedWrite(key, write.fingerprint, write.epoch, write.seq)
             for key, write in self._writes.items()
-            if (write.epoch, write.seq) <= upto
+            if write.seq <= upto
         ]
 
     @property

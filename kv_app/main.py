@@ -19,7 +19,7 @@ from fastapi.openapi.utils import get_openapi
 from starlette.types import Message, Receive, Scope, Send
 
 from kv_app import __version__
-from kv_app.api import admin, batch, kv, metrics, ops, replication
+from kv_app.api import admin, batch, kv, metrics, ops, promotion, replication
 from kv_app.api.answers import install_error_handlers
 from kv_app.connections import RESERVED_CONNECTIONS, ConnectionGuard
 from kv_app.descriptors import fit_connections
@@ -160,10 +160,11 @@ def create_app(
         lifespan=lifespan,
         redirect_slashes=False,
     )
-    app.router.routes.append(replication.route(node))
+    app.router.routes.extend(replication.routes(node))
     app.include_router(ops.router(node))
     app.include_router(metrics.router(node))
     app.include_router(admin.router(node))
+    app.include_router(promotion.router(node))
     install_error_handlers(app)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app

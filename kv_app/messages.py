@@ -4,16 +4,18 @@ The channel speaks MessagePack arrays, tagged by their first element; field orde
 format. A change of it raises ``PROTOCOL_VERSION``.
 """
 
-from enum import IntEnum, StrEnum
+from enum import IntEnum
 from typing import NewType
 
 import msgspec
+
+from kv_app.meta import BaseRecord
 
 Seq = NewType("Seq", int)
 Epoch = NewType("Epoch", int)
 NodeId = NewType("NodeId", str)
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 # The highest epoch and seq: what fits into the disk's positions with room to spare. A leader never
 # comes so far.
 MAX_SEQ = 1 << 62
@@ -27,13 +29,6 @@ CLOSE_PROTOCOL = 4001
 CLOSE_REPLACED = 4002
 CLOSE_SILENT = 4003
 CLOSE_TOO_SLOW = 4004
-
-
-class Role(StrEnum):
-    """What a node is in its cluster."""
-
-    LEADER = "leader"
-    FOLLOWER = "follower"
 
 
 class Operation(IntEnum):
@@ -62,7 +57,8 @@ class Entry(msgspec.Struct, array_like=True, frozen=True, gc=False):
         epoch: Leader generation, from 1.
         seq: Place in the log, from 1, without gaps on the leader.
         operation: An ``Operation``.
-        key: Never empty for a put or a delete, else empty.
+        key: Never empty for a put or a delete, else empty. So is that of a config record, which
+            makes the configuration the version of a key that no client can have.
         value: Of a put the value, of a config record its text as JSON, else None.
         idempotency_key: The client's, kept so that it survives a change of leader.
         changes: Of a batch what it does, each key once; else empty.
@@ -96,7 +92,18 @@ class SeqRange(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 class Hello(msgspec.Struct, array_like=True, frozen=True, tag=1):
-    """Opens a channel: who leads, and what. Nothing may be sent before its answer."""
+    """Opens a channel: who leads, and what. Nothing may be sent before its answer.
+
+    Attributes:
+        protocol: ``PROTOCOL_VERSION``.
+        cluster_id: The cluster.
+        epoch: The epoch that it leads, or will once its base is on enough nodes.
+        leader_id: The leader's name.
+        leader_url: Where clients reach it.
+        last_seq: Of its log.
+        attempt: That of its promise.
+        is_formed: False while the cluster is still to be made.
+    """
 
     protocol: int
     cluster_id: str
@@ -104,6 +111,8 @@ class Hello(msgspec.Struct, array_like=True, frozen=True, tag=1):
     leader_id: str
     leader_url: str
     last_seq: int
+    attempt: str
+    is_formed: bool
 
 
 class Entries(msgspec.Struct, array_like=True, frozen=True, tag=2):
@@ -186,19 +195,51 @@ class SnapshotEnd(msgspec.Struct, array_like=True, frozen=True, tag=7):
 
 
 class Base(msgspec.Struct, array_like=True, frozen=True, tag=8):
-    """Makes a learner that has caught up a voter.
+    """Makes a follower a voter: it holds all that it is to hold of an epoch's base.
 
     Attributes:
-        epoch: The epoch whose base it holds from now on.
+        record: The base.
         incarnation: The follower's, from its welcome; another one ignores this.
     """
 
-    epoch: int
+    record: BaseRecord
     incarnation: str
 
 
+class Replace(msgspec.Struct, array_like=True, frozen=True, tag=9):
+    """What the follower holds is another epoch's: all above a position is to be replaced.
+
+    What follows, up to a ``Base``, is what it is replaced by. A voter takes it beside what it
+    holds, and keeps that until then.
+
+    Attributes:
+        keep: What is at or below belongs to this epoch's base too.
+    """
+
+    keep: int
+
+
+class Confirm(msgspec.Struct, array_like=True, frozen=True, tag=10):
+    """Asks whether the follower still follows, and has promised nothing newer.
+
+    Attributes:
+        round: Counts the leader's questions.
+    """
+
+    round: int
+
+
 LeaderMessage = (
-    Hello | Entries | Heartbeat | SnapshotBegin | SnapshotChunk | SnapshotKeys | SnapshotEnd | Base
+    Hello
+    | Entries
+    | Heartbeat
+    | SnapshotBegin
+    | SnapshotChunk
+    | SnapshotKeys
+    | SnapshotEnd
+    | Base
+    | Replace
+    | Confirm
 )
 
 # --- follower to leader ----------------------------------------------------------------------
@@ -211,12 +252,14 @@ class Welcome(msgspec.Struct, array_like=True, frozen=True, tag=1):
         node_id: The follower's name; acknowledgments count once per name.
         start_id: New at every start of the process.
         cluster_id: The cluster whose entries it holds; empty if it holds none.
-        epoch: Epoch of its newest entry, 0 if it holds none.
+        epoch: The epoch of whose log its positions are: a seq may mean another entry in another
+            one's. 0 if it holds none.
         contiguous: Highest seq below which it has no hole.
         above: What it holds above ``contiguous``, ascending.
         incarnation: New whenever it starts without its data.
         base_epoch: Epoch of its base; 0 makes it a learner.
         is_durable: Whether what it acknowledges is on its disk.
+        settled: All up to there it holds, and knows to be committed: the same in every epoch.
     """
 
     node_id: str
@@ -228,6 +271,7 @@ class Welcome(msgspec.Struct, array_like=True, frozen=True, tag=1):
     incarnation: str
     base_epoch: int
     is_durable: bool
+    settled: int
 
 
 class Ack(msgspec.Struct, array_like=True, frozen=True, tag=2):
@@ -246,9 +290,15 @@ class CaughtUp(msgspec.Struct, array_like=True, frozen=True, tag=3):
 
 
 class Refusal(msgspec.Struct, array_like=True, frozen=True, tag=4):
-    """The follower will not follow this leader, and why; it closes the channel after it."""
+    """The follower will not follow this leader, and why; it closes the channel after it.
+
+    Attributes:
+        reason: One sentence.
+        promised: The epoch that it has promised, if that is why; else 0.
+    """
 
     reason: str
+    promised: int
 
 
 class BaseHeld(msgspec.Struct, array_like=True, frozen=True, tag=5):
@@ -257,4 +307,14 @@ class BaseHeld(msgspec.Struct, array_like=True, frozen=True, tag=5):
     epoch: int
 
 
-FollowerMessage = Welcome | Ack | CaughtUp | Refusal | BaseHeld
+class Confirmed(msgspec.Struct, array_like=True, frozen=True, tag=6):
+    """The follower still follows: it has promised nothing newer.
+
+    Attributes:
+        round: That of the question.
+    """
+
+    round: int
+
+
+FollowerMessage = Welcome | Ack | CaughtUp | Refusal | BaseHeld | Confirmed

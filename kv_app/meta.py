@@ -1,20 +1,31 @@
-"""What a node knows of itself, and keeps on its disk if it has one. No logic."""
+"""What a node knows of itself and of its cluster, and keeps on its disk if it has one. No logic."""
 
+from enum import StrEnum
 from typing import Final
 
 import msgspec
 
-from kv_app.messages import Role
-
 # Version of the database's layout.
-FORMAT: Final = 1
+FORMAT: Final = 2
 
 Position = tuple[int, int]
 NOWHERE: Final[Position] = (0, 0)
 
 
+class Role(StrEnum):
+    """What a node is in its cluster."""
+
+    LEADER = "leader"
+    FOLLOWER = "follower"
+
+
 class Member(msgspec.Struct, frozen=True):
-    """A node of the cluster; the leader is one too."""
+    """A node of the cluster; the leader is one too.
+
+    Attributes:
+        node_id: Its name; empty while it was not heard yet.
+        url: Where the others reach it. Members are told apart by it.
+    """
 
     node_id: str
     url: str
@@ -24,39 +35,47 @@ class Config(msgspec.Struct, frozen=True):
     """Who belongs to the cluster, and how many must acknowledge.
 
     Attributes:
-        members: All nodes; n is one less.
+        members: All nodes, fixed when the cluster is made; the first one led it first. n is one
+            less.
         write_quorum: k.
         floor: f: no acknowledged write is on fewer followers.
+        wanted: The k that was asked for; a promotion may have had to begin with a lower one.
     """
 
     members: tuple[Member, ...]
     write_quorum: int
     floor: int
+    wanted: int
 
 
 class BaseRecord(msgspec.Struct, frozen=True):
-    """The base that a node holds: what an epoch began with.
+    """What an epoch began with.
 
     Attributes:
         epoch: The epoch.
         leader_id: Who leads it.
-        config: The configuration with which it began, if the node was told.
-        position: The last position of earlier epochs that belongs to it.
+        leader_incarnation: That node's, when it began to.
+        config: The configuration with which it began.
+        position: The last seq of earlier epochs: the base is all up to there.
+        forced: The newest epoch, up to this one, that began by force: what was committed before may
+            be missing in it. 0 if there is none.
     """
 
     epoch: int
     leader_id: str
-    config: Config | None = None
-    position: Position = NOWHERE
+    leader_incarnation: str
+    config: Config
+    position: int = 0
+    forced: int = 0
 
 
 class Promise(msgspec.Struct, frozen=True):
-    """A node takes nothing of epochs below this one.
+    """A node takes nothing of epochs below this one, nor of another attempt at this one.
 
     Attributes:
         epoch: The epoch.
-        leader_id: Who wants to lead it.
-        attempt: Tells two attempts of the same node apart.
+        leader_id: Who wants to lead it, or does.
+        attempt: Tells two attempts apart, those of the same node too.
     """
 
     epoch: int
@@ -69,13 +88,16 @@ class Meta(msgspec.Struct, frozen=True):
 
     Attributes:
         node_id: Its name.
-        role: What it is.
+        role: What it was told to be when it was new.
         incarnation: New whenever it starts without its data.
         cluster_id: Whose entries it holds; empty before it followed or led anyone.
         promise: The newest epoch that it heard of and agreed to.
-        base: What it holds of it; None makes it a learner.
+        base: What its log began with; None makes it a learner.
+        learned: Of a learner: the epoch of whose log its entries are.
         folded: Everything at or below is in the versions, and the log begins above.
         stable: Everything at or below was committed when this was written.
+        generation: Which of two sets of versions on the disk is in use: a base that comes whole is
+            written beside the old one.
         format: Version of the database's layout.
     """
 
@@ -85,6 +107,8 @@ class Meta(msgspec.Struct, frozen=True):
     cluster_id: str = ""
     promise: Promise | None = None
     base: BaseRecord | None = None
+    learned: int = 0
     folded: Position = NOWHERE
     stable: Position = NOWHERE
+    generation: int = 0
     format: int = FORMAT

@@ -1,34 +1,84 @@
-"""A node: one role at a time, and what every role answers alike."""
+"""A node: what it holds, the role that it has, and how it changes that."""
 
+import asyncio
+import contextlib
 import logging
 import os
+import random
+import secrets
 import sys
+import time
 from collections import Counter
-from typing import Any
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from starlette.types import Receive, Send
 
 from kv_app.bodies import HealthAnswer
 from kv_app.errors import (
+    ChannelError,
     MalformedError,
+    NotAttemptedError,
     NotLeaderError,
     NotReadyError,
+    OutbidError,
     PositionNotReachedError,
     StorageError,
+    StoreError,
+    SupersededError,
     TooLargeError,
 )
-from kv_app.follower import Follower
+from kv_app.failover.calls import (
+    Answer,
+    Check,
+    Denied,
+    Fetch,
+    Fetched,
+    FetchWhole,
+    Held,
+    Probe,
+    Probed,
+    Question,
+    Seal,
+    Sealed,
+)
+from kv_app.failover.electors import own_url
+from kv_app.failover.promises import allows
+from kv_app.follower import Follower, check_hello, superseded
 from kv_app.formation import Standing
-from kv_app.leader import Leader
-from kv_app.messages import Role, Version
-from kv_app.meta import Position
+from kv_app.leader import FIRST_EPOCH, Leader
+from kv_app.log import memory_of
+from kv_app.messages import Entry, Hello, Version
+from kv_app.meta import BaseRecord, Meta, Position, Promise, Role
+from kv_app.peers import HttpPeers, Peers
+from kv_app.promoter import LedElsewhereError, NobodyHoldsDataError, Promotion, Wish, promote
+from kv_app.replica import Replica
+from kv_app.session import Session
 from kv_app.settings import Settings
+from kv_app.snapshot import snapshot_frames
 from kv_app.state import State
 from kv_app.storage import Storage, open_storage
+
+if TYPE_CHECKING:
+    from kv_app.delays import DelayModel
 
 logger = logging.getLogger("kv_app")
 
 EXIT_STORAGE = 74  # EX_IOERR of sysexits.h
 # The outcome of a write that is no error.
 ACKNOWLEDGED = "acknowledged"
+# A leader that was superseded waits so long, up to twice, for the new one before it leads again.
+SUPERSEDED_WAIT_S: Final = 3.0
+# Between two attempts to lead again: longer and longer, and never the same on two nodes.
+FIRST_PAUSE_S: Final = 0.2
+MAX_PAUSE_S: Final = 2.0
+# How long a new epoch's base may take to come to a majority of the nodes.
+OPEN_TIMEOUT_S: Final = 30.0
+# And how long a promotion waits until enough followers count for a write.
+COUNT_TIMEOUT_S: Final = 5.0
+FETCH_BYTES: Final = 4 << 20
 
 
 def end_process(error: StorageError) -> None:
@@ -41,24 +91,78 @@ def end_process(error: StorageError) -> None:
     os._exit(EXIT_STORAGE)
 
 
+@dataclass(frozen=True, slots=True)
+class Promoted:
+    """What a promotion has done.
+
+    Attributes:
+        epoch: The epoch that this node leads now.
+        sealed: The URLs of the voters that were sealed; none if it led already.
+        write_quorum: k in force.
+        required: How many followers had to be sealed without the old leader.
+        holes_filled: How many positions nobody held.
+        entries: The last position of the merged log.
+        may_have_lost: What may be missing, one sentence; empty if nothing is.
+    """
+
+    epoch: int
+    sealed: tuple[str, ...]
+    write_quorum: int
+    required: int
+    holes_filled: int
+    entries: int
+    may_have_lost: str
+
+
 class Node:
     """One process of the cluster.
 
     Attributes:
         settings: What it was told at its start.
-        leader: Set while it leads.
-        follower: Set while it follows.
+        replica: What it holds.
+        leader: Set while it leads, or forms a cluster.
+        follower: Set while it does not.
         outcomes: How many writes ended how: acknowledged, or with the code of an error.
         connections: All that are open, as the server keeps them.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        peers: Peers | None = None,
+        on_failure: Callable[[StorageError], None] | None = None,
+        executor: Executor | None = None,
+        now_ns: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        """Makes a node that ``start`` starts.
+
+        Args:
+            settings: What it is told.
+            peers: How it reaches other nodes; over HTTP if not given.
+            on_failure: Called when the disk fails; must end the process, as ``end_process`` does.
+            executor: Where large commits are synced; a thread of its own if not given.
+            now_ns: A monotonic clock.
+        """
         self.settings = settings
-        self.storage: Storage | None = None
+        self.replica: Replica
         self.leader: Leader | None = None
         self.follower: Follower | None = None
         self.outcomes: Counter[str] = Counter()
         self.connections: set[Any] = set()
+        self._peers = peers or HttpPeers(settings.cluster_token, settings.heartbeat_timeout_s)
+        self._on_failure = on_failure or end_process
+        self._executor = executor
+        self._now_ns = now_ns
+        self._delays: DelayModel | None = None
+        self._candidate: Leader | None = None
+        self._promotion: asyncio.Task[Promoted] | None = None
+        self._recovery: asyncio.Task[None] | None = None
+        self._ending: set[asyncio.Task[None]] = set()
+        self._obstacle = ""
+        self._is_draining = False
+
+    # --- life ---------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Begins its role's work, in the running event loop.
@@ -66,26 +170,72 @@ class Node:
         Raises:
             StorageError: What is in ``DATA_DIR`` cannot be used; the message says what to do.
         """
-        settings, role = self.settings, self.settings.role
+        settings, storage = self.settings, None
+        meta = Meta(settings.node_id, settings.role, secrets.token_hex(8))
         if settings.data_dir is not None:
-            self.storage = open_storage(settings.data_dir, settings.node_id, role)
-            role = self._kept_role(self.storage)
-        if role is Role.LEADER:
-            self.leader = Leader(settings, self.storage, on_failure=end_process)
-            self.leader.start()
-        else:
-            self.follower = Follower(settings, self.storage, on_failure=end_process)
+            storage = open_storage(settings.data_dir, settings.node_id, settings.role)
+            if storage.notice:
+                logger.warning("%s", storage.notice)
+        self.replica = Replica(settings, meta, storage, self._on_failure, self._executor)
+        base, promise = self.replica.meta.base, self.replica.meta.promise
+        if base is None and promise is None and self._kept_role() is Role.LEADER:
+            self._form()
+            return
+        self.follower = Follower(self.replica)
+        if base is not None:
+            self._check_members(base)
+            if self._led(base):
+                logger.warning("led epoch %d and was restarted: it begins a new one", base.epoch)
+                self._recover(after_s=0)
+        elif self._kept_role() is Role.LEADER:
+            # It had lost its data, and was a learner of the cluster that it had led.
+            self._recover(after_s=SUPERSEDED_WAIT_S)
 
-    def _kept_role(self, storage: Storage) -> Role:
-        if storage.notice:
-            logger.warning("%s", storage.notice)
-        role = storage.meta.role
+    def _kept_role(self) -> Role:
+        role = self.replica.meta.role
         if role is not self.settings.role:
             logger.warning("ROLE=%s is ignored: DATA_DIR is a %s's", self.settings.role, role)
         return role
 
+    def _led(self, base: BaseRecord) -> bool:
+        meta = self.replica.meta
+        return (base.leader_id, base.leader_incarnation) == (meta.node_id, meta.incarnation)
+
+    def _check_members(self, base: BaseRecord) -> None:
+        """Checks that the settings do not name other followers than the cluster was made with."""
+        urls = self.settings.follower_urls
+        if self.settings.role is not Role.LEADER:
+            return
+        members = base.config.members
+        own = own_url(members, self.settings.node_id, self.settings.advertise_url)
+        recorded = {member.url for member in members} - {own}
+        if urls and set(urls) - {self.settings.advertise_url} != recorded:
+            self._close_storage()
+            raise StorageError(
+                f"this node's cluster was made with {', '.join(sorted(recorded)) or 'no others'} "
+                "beside it, which is fixed; start it with the same FOLLOWER_URLS, or without, or "
+                "with another DATA_DIR"
+            )
+
+    def _form(self) -> None:
+        """Becomes the leader of a cluster that is still to be made."""
+        replica = self.replica
+        if not replica.is_empty:
+            replica.forget_all()
+        replica.save(cluster_id=secrets.token_hex(8), promise=None)
+        promise = Promise(FIRST_EPOCH, self.settings.node_id, secrets.token_hex(8))
+        self.leader = Leader(
+            replica,
+            promise,
+            on_superseded=self._on_superseded,
+            on_recovering=self._on_recovering,
+            now_ns=self._now_ns,
+        )
+        self.leader.start()
+
     def drain(self) -> None:
         """Refuses new writes from now on; those that wait go on."""
+        self._is_draining = True
         if self.leader is not None:
             self.leader.drain()
 
@@ -99,13 +249,319 @@ class Node:
 
     async def stop(self) -> None:
         """Ends its role's work."""
-        if self.leader is not None:
-            await self.leader.stop()
-        if self.follower is not None:
-            await self.follower.stop()
-        if self.storage is not None:
-            self.storage.close()
-            self.storage = None
+        for task in (self._recovery, self._promotion):
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+        for role in (self._candidate, self.leader, self.follower):
+            if role is not None:
+                await role.stop()
+        self._close_storage()
+
+    def _close_storage(self) -> None:
+        storage, self.replica.storage = self.replica.storage, None
+        if storage is not None:
+            storage.close()
+
+    async def serve_channel(self, receive: Receive, send: Send) -> None:
+        """Serves one replication channel (an accepted ASGI WebSocket) until it ends."""
+        session = Session(self.accept, receive, send, self.settings.heartbeat_timeout_s)
+        await session.serve()
+
+    # --- changing its role --------------------------------------------------------------------
+
+    def accept(self, hello: Hello) -> Follower:
+        """Returns who takes what a leader sends; a leader whose epoch is over follows it.
+
+        Raises:
+            ChannelError: This node will not follow it.
+        """
+        check_hello(hello)
+        if self.leader is not None or self._candidate is not None:
+            meta = self.replica.meta
+            is_forming = self.leader is not None and self.leader.base is None
+            if is_forming and hello.is_formed:  # there is a cluster already, and this belongs to it
+                self._step_down(hello.epoch)
+                return self._follower_side()
+            if not hello.is_formed and meta.base is not None:
+                raise SupersededError(
+                    f"this node leads epoch {self.replica.promised} of a cluster that is there "
+                    "already",
+                    self.replica.promised,
+                )
+            if hello.cluster_id != meta.cluster_id or is_forming:
+                raise ChannelError("this node is a leader, not a follower")
+            if not allows(meta.promise, Promise(hello.epoch, hello.leader_id, hello.attempt)):
+                raise superseded(hello, self.replica.promised)
+            self._step_down(hello.epoch)
+        return self._follower_side()
+
+    def _follower_side(self) -> Follower:
+        if self.follower is None:
+            raise RuntimeError("a node has a role")
+        return self.follower
+
+    def _step_down(self, promised: int) -> None:
+        """Leads no more, and wants to lead no epoch below a newer one."""
+        candidate, self._candidate = self._candidate, None
+        leader, self.leader = self.leader, None
+        for one in (candidate, leader):
+            if one is None:
+                continue
+            self._delays = one.delays
+            for task in one.abdicate(promised):
+                self._ending.add(task)
+                task.add_done_callback(self._ending.discard)
+            logger.warning("leads epoch %d no more: epoch %d is promised", one.epoch, promised)
+        if self.follower is None:
+            self.follower = Follower(self.replica)
+        if leader is not None:
+            self._recover(after_s=SUPERSEDED_WAIT_S)
+
+    def _on_superseded(self, promised: int) -> None:
+        """A follower has promised itself to a newer epoch: this node follows that, or ends it."""
+        leads = self.leader or self._candidate
+        if leads is None or promised < leads.epoch:
+            return
+        is_shared = promised == leads.epoch  # another attempt at the same epoch, which failed
+        self._step_down(promised)
+        if is_shared and self._recovery is not None:
+            self._recovery.cancel()
+            self._recovery = None
+            self._recover(after_s=0)
+
+    def _on_recovering(self) -> None:
+        """This node has lost what others still hold: it brings that back, and leads again."""
+        leader, self.leader = self.leader, None
+        if leader is None:
+            return
+        for task in leader.abdicate(0):
+            self._ending.add(task)
+            task.add_done_callback(self._ending.discard)
+        self.replica.save(cluster_id="")
+        self.follower = Follower(self.replica)
+        self._recover(after_s=0)
+
+    def _recover(self, after_s: float) -> None:
+        """Begins to lead again by itself, unless another node does meanwhile."""
+        if self._recovery is None or self._recovery.done():
+            self._recovery = asyncio.create_task(self._lead_again(after_s))
+
+    async def _lead_again(self, after_s: float) -> None:
+        if after_s:
+            await asyncio.sleep(after_s * random.uniform(1.0, 2.0))  # noqa: S311  not a secret
+        pause_s, self._obstacle = FIRST_PAUSE_S, ""
+        while not self._is_draining and self.leader is None and not self.is_led:
+            try:
+                await self.promote(Wish(is_own=True))
+            except NobodyHoldsDataError:
+                if self.settings.role is Role.LEADER and not self.is_led:
+                    self.follower = None
+                    self._form()
+                    return
+            except (StoreError, LedElsewhereError) as error:
+                if str(error) != self._obstacle:
+                    logger.warning("does not lead yet: %s", error)
+                    self._obstacle = str(error)
+            except StorageError as error:
+                self._on_failure(error)
+                return
+            await asyncio.sleep(pause_s * random.uniform(0.5, 1.5))  # noqa: S311  not a secret
+            pause_s = min(2 * pause_s, MAX_PAUSE_S)
+
+    @property
+    def is_led(self) -> bool:
+        """True while a leader has a channel to it."""
+        return self.follower is not None and self.follower.is_led
+
+    async def promote(self, wish: Wish) -> Promoted:
+        """Makes this node the leader of a new epoch; joins an attempt that is under way.
+
+        Raises:
+            NotEnoughSurvivorsError: Who answers need not hold all that was acknowledged.
+            OutbidError: Another node has promised a newer epoch, or the base came to too few nodes.
+            LedElsewhereError: Another node leads, and this one wants to lead by itself.
+            NotAttemptedError: It forms a cluster, or stops.
+        """
+        while True:
+            if self._is_draining:
+                raise NotAttemptedError(
+                    "The node is stopping; promote another one.", reason="draining"
+                )
+            if self.leader is not None and not (wish.force and self.leader.base is not None):
+                return self._leads_already(self.leader)
+            if self._promotion is None or self._promotion.done():
+                self._promotion = asyncio.create_task(self._promote(wish))
+            try:
+                return await asyncio.shield(self._promotion)
+            except LedElsewhereError:
+                if wish.is_own:
+                    raise
+                # It had joined an attempt of this node's own, which yields where another one leads.
+
+    def _leads_already(self, leader: Leader) -> Promoted:
+        if not leader.is_open or leader.base is None:
+            raise NotAttemptedError(
+                "This node forms a new cluster and holds nothing yet; promote a node with data.",
+                reason="forming",
+            )
+        return Promoted(leader.epoch, (), leader.write_quorum, 0, 0, leader.log.last_seq, "")
+
+    async def _promote(self, wish: Wish) -> Promoted:
+        promotion = await promote(self, self._peers, wish)
+        candidate = self._stand(promotion)
+        try:
+            async with asyncio.timeout(OPEN_TIMEOUT_S):
+                await candidate.opened.wait()
+        except TimeoutError:
+            if self._candidate is candidate:
+                self._candidate = None
+                await asyncio.gather(*candidate.abdicate(0), return_exceptions=True)
+            raise OutbidError(
+                f"The base of epoch {candidate.epoch} did not come to a majority of the nodes in "
+                "time; try again."
+            ) from None
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(COUNT_TIMEOUT_S):
+                await candidate.counted.wait()
+        if self.leader is not candidate:
+            raise OutbidError(f"Epoch {candidate.epoch} was over before it began; try again.")
+        return Promoted(
+            candidate.epoch,
+            promotion.sealed,
+            candidate.write_quorum,
+            promotion.required,
+            promotion.noops,
+            promotion.base.position,
+            promotion.may_have_lost,
+        )
+
+    def _stand(self, promotion: Promotion) -> Leader:
+        """Begins to lead an epoch whose base this node holds; it opens once others do too."""
+        candidate = Leader(
+            self.replica,
+            promotion.promise,
+            base=promotion.base,
+            is_blank=promotion.is_blank,
+            needed=promotion.sealed if promotion.may_have_lost else None,
+            delays=self._delays,
+            on_open=self._on_open,
+            on_superseded=self._on_superseded,
+            now_ns=self._now_ns,
+        )
+        self._candidate = candidate
+        candidate.start()
+        return candidate
+
+    def _on_open(self) -> None:
+        self.leader, self._candidate = self._candidate, None
+        follower, self.follower = self.follower, None
+        if follower is not None:
+            follower.reads.check_all()
+            follower.reads.end()
+
+    # --- what other nodes ask -----------------------------------------------------------------
+
+    def probed(self) -> Probed:
+        """Returns where this node stands."""
+        replica, leader = self.replica, self.leader
+        config, (config_epoch, config_seq) = replica.config()
+        epoch, contiguous, max_seq = self.position()
+        del epoch
+        held = replica.held
+        return Probed(
+            self.settings.node_id,
+            replica.meta.cluster_id,
+            replica.promised,
+            replica.meta.base,
+            config,
+            config_epoch,
+            config_seq,
+            contiguous,
+            max_seq,
+            0 if leader is not None else held.holes,
+            leader is not None and leader.is_open,
+            self.leader_url,
+            replica.meta.incarnation,
+        )
+
+    async def seal(self, seal: Seal) -> Sealed | Denied:
+        """Promises, if it may, and says what it holds; all of it is durable then."""
+        replica = self.replica
+        meta = replica.meta
+        if meta.base is not None and meta.cluster_id != seal.cluster_id:
+            return Denied("it holds the data of another cluster", promised=0)
+        if not allows(meta.promise, seal.promise):
+            return Denied(f"it is in epoch {replica.promised}", replica.promised)
+        if meta.promise != seal.promise:
+            # From here on nothing of older epochs is taken, though the answer is still to come.
+            self._step_down(seal.promise.epoch)
+            if self.follower is not None:
+                self.follower.release(seal.promise.epoch)
+            replica.save(promise=seal.promise)
+        if replica.commits is not None:
+            await replica.commits.flush()
+        if replica.meta.promise != seal.promise:
+            return Denied(f"it is in epoch {replica.promised}", replica.promised)
+        config, (config_epoch, config_seq) = replica.config()
+        return Sealed(
+            self.settings.node_id,
+            meta.incarnation,
+            replica.meta.base,
+            config,
+            config_epoch,
+            config_seq,
+            replica.settled_seq,
+            replica.log.start,
+            replica.held.contiguous,
+            replica.held.ranges_above(),
+        )
+
+    async def answer(self, question: Question) -> Answer:
+        """Answers what another node asks."""
+        match question:
+            case Probe():
+                return self.probed()
+            case Seal():
+                return await self.seal(question)
+            case Check():
+                return self._denial(question) or Held()
+            case Fetch():
+                return self._denial(question) or self._fetched(question)
+
+    def _denial(self, question: Check | Fetch | FetchWhole) -> Denied | None:
+        meta = self.replica.meta
+        if meta.incarnation != question.incarnation:
+            return Denied("it has lost its data since", self.replica.promised)
+        if meta.promise != question.promise:
+            return Denied(f"it is in epoch {self.replica.promised}", self.replica.promised)
+        return None
+
+    def _fetched(self, question: Fetch) -> Fetched:
+        entries: list[Entry] = []
+        size = 0
+        for span in question.ranges:
+            for seq in range(span.first, span.last + 1):
+                entry = self.replica.log.get(seq)
+                if entry is None or size > FETCH_BYTES:
+                    return Fetched(entries)
+                entries.append(entry)
+                size += memory_of(entry)
+        return Fetched(entries)
+
+    def whole(self, question: FetchWhole) -> Iterator[bytes]:
+        """Yields the messages of a snapshot of all that is settled; ends early if it is denied."""
+        replica = self.replica
+        if self._denial(question) is not None:
+            return
+        position = replica.settled_seq
+        remembered = replica.idempotency.remembered(position)
+        for frame in snapshot_frames(replica.state, remembered, position):
+            if self._denial(question) is not None:
+                return
+            yield frame
+
+    # --- what every role answers alike --------------------------------------------------------
 
     @property
     def role(self) -> Role:
@@ -113,11 +569,21 @@ class Node:
         return Role.LEADER if self.leader is not None else Role.FOLLOWER
 
     @property
+    def storage(self) -> Storage | None:
+        """Its database, if it has one."""
+        return self.replica.storage
+
+    @property
     def epoch(self) -> int:
         """The epoch that it leads or follows; 0 for a follower without a leader so far."""
+        return self.leader.epoch if self.leader is not None else self.replica.promised
+
+    @property
+    def leader_url(self) -> str | None:
+        """Where the leader is, as far as this node knows."""
         if self.leader is not None:
-            return self.leader.epoch
-        return self.follower.epoch if self.follower is not None else 0
+            return self.settings.advertise_url
+        return self.follower.leader_url if self.follower is not None else None
 
     def position(self) -> tuple[int, int, int]:
         """Returns the epoch, the contiguous position and the highest one of what it holds.
@@ -126,33 +592,35 @@ class Node:
         """
         if self.leader is not None:
             return self.epoch, self.leader.stable_seq, self.leader.log.last_seq
-        if self.follower is None:
-            raise RuntimeError("a node has a role")
-        held = self.follower.held
+        held = self.replica.held
         return self.epoch, held.contiguous, held.max_seq
 
     @property
     def state(self) -> State:
         """What it shows: on the leader committed versions only."""
-        replica = self.leader or self.follower
-        if replica is None:
-            raise RuntimeError("a node has a role")
-        return replica.state
+        return self.replica.state
 
-    def _replica(self) -> Leader | Follower:
-        replica = self.leader or self.follower
-        if replica is None:
+    def _role(self) -> Leader | Follower:
+        role = self.leader or self.follower
+        if role is None:
             raise RuntimeError("a node has a role")
-        return replica
+        return role
 
     def require_leader(self) -> Leader:
         """Returns the leader's side of this node.
 
         Raises:
             NotLeaderError: It is a follower; the error names the leader if it is known.
+            NotAttemptedError: It led, and is about to lead again.
         """
         if self.leader is None:
-            url = self.follower.leader_url if self.follower is not None else None
+            if self._recovery is not None and not self._recovery.done() and not self.is_led:
+                why = self._obstacle or "the others are asked what they hold"
+                raise NotAttemptedError(
+                    f"This node is to lead a new epoch, and does not yet: {why}",
+                    reason=str(Standing.RECOVERING),
+                )
+            url = self.leader_url
             where = f"send it to {url}" if url else "its leader is not known yet"
             raise NotLeaderError(f"This node is a follower; {where}.", leader_url=url)
         return self.leader
@@ -197,7 +665,7 @@ class Node:
             PositionNotReachedError: It could not within ``REQUEST_TIMEOUT``.
             TooManyInFlightError: Too many reads wait already.
         """
-        if await self._replica().reads.wait(key, *position):
+        if await self._role().reads.wait(key, *position):
             return
         (asked_epoch, asked_seq), (epoch, contiguous, _) = position, self.position()
         elsewhere = "" if self.leader is not None else " or read from the leader"
@@ -225,7 +693,7 @@ class Node:
         Raises:
             NotReadyError: It cannot, and why.
         """
-        decision = self._replica().readiness()
+        decision = self._role().readiness()
         if decision.standing is not Standing.OPEN:
             raise NotReadyError(
                 f"The {self.role} is not ready: {decision.reason}.", reason=str(decision.standing)

@@ -24,13 +24,42 @@ class QuorumTracker:
     of them is above ``durable_seq`` or has fewer than ``required`` acknowledgments.
     """
 
-    def __init__(self, log: Log, write_quorum: int, on_commit: Callable[[LogRecord], None]) -> None:
+    def __init__(
+        self,
+        log: Log,
+        write_quorum: int,
+        on_commit: Callable[[LogRecord], None],
+        on_stable: Callable[[int, int], None] = lambda _first, _last: None,
+    ) -> None:
+        """Begins to count.
+
+        Args:
+            log: What it holds already, a base, is committed by ``commit_base``.
+            write_quorum: k.
+            on_commit: Called with each record that is committed; if it is the one after
+                ``stable_seq``, it is stable as well.
+            on_stable: Called with the first and the last seq of what else has become stable, before
+                the log may drop it.
+        """
         self.write_quorum = write_quorum
-        self.stable_seq = log.last_seq
+        self.stable_seq = log.first_seq - 1
         self.durable_seq = log.last_seq
         self.uncommitted = 0
         self._log = log
         self._on_commit = on_commit
+        self._on_stable = on_stable
+
+    def commit_base(self) -> None:
+        """Commits all that the log holds: the epoch opens."""
+        for seq in range(self._log.first_seq, self._log.last_seq + 1):
+            record = self._log.get(seq)
+            if record is not None:
+                record.committed = True
+        self._advance()
+
+    def close(self) -> None:
+        """Commits nothing any more: the epoch is over."""
+        self._log = Log(0, 0, self._log.last_seq)
 
     def begin(self, record: LogRecord, *, is_durable: bool) -> None:
         """Starts to count for a record that was just appended.
@@ -103,11 +132,15 @@ class QuorumTracker:
         record.committed = True
         self.uncommitted -= 1
         self._on_commit(record)
+        if record.entry.seq == self.stable_seq + 1:
+            self.stable_seq += 1
 
     def _advance(self) -> None:
         """Moves ``stable_seq`` over all that is committed, and lets the log drop its oldest."""
         get, seq = self._log.get, self.stable_seq
         while (record := get(seq + 1)) is not None and record.committed:
             seq += 1
-        self.stable_seq = seq
+        if seq > self.stable_seq:
+            self._on_stable(self.stable_seq + 1, seq)
+            self.stable_seq = seq
         self._log.trim(seq)

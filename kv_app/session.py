@@ -9,9 +9,11 @@ from typing import Final, Protocol
 import msgspec
 from starlette.types import Message, Receive, Send
 
-from kv_app.errors import ChannelError, ProtocolViolationError
+from kv_app.errors import ChannelError, ProtocolViolationError, SupersededError
 from kv_app.log import to_ranges
 from kv_app.messages import (
+    CLOSE_PROTOCOL,
+    CLOSE_REFUSED,
     CLOSE_REPLACED,
     CLOSE_SILENT,
     UNREADABLE,
@@ -19,6 +21,8 @@ from kv_app.messages import (
     Base,
     BaseHeld,
     CaughtUp,
+    Confirm,
+    Confirmed,
     Entries,
     Entry,
     Heartbeat,
@@ -26,6 +30,7 @@ from kv_app.messages import (
     LeaderMessage,
     Refusal,
     RememberedWrite,
+    Replace,
     SnapshotBegin,
     SnapshotChunk,
     SnapshotEnd,
@@ -44,14 +49,20 @@ _decode = msgspec.msgpack.Decoder(LeaderMessage).decode
 _HEARTBEAT_ANSWER: Final = _encode(Ack([]))
 
 
-class Replica(Protocol):
+class Follows(Protocol):
     """The follower, as its sessions see it; ``Follower`` says what each call does."""
+
+    def leave(self, session: "Session") -> None:
+        """A session has ended."""
 
     def follow(self, session: "Session", hello: Hello) -> Welcome:
         """Decides whether to follow a leader."""
 
     def is_followed(self, session: "Session") -> bool:
         """Tells if a channel is the one whose entries the replica takes."""
+
+    def replace(self, keep: int) -> None:
+        """Begins to take what replaces all above a position."""
 
     def hold_base(self, base: Base) -> bool:
         """Becomes a voter."""
@@ -65,6 +76,9 @@ class Replica(Protocol):
 
     def note_stable(self, stable_seq: int) -> None:
         """Notes what is committed."""
+
+    def begin_snapshot(self) -> None:
+        """A snapshot follows."""
 
     def install(self, versions: dict[str, Version]) -> None:
         """Takes a part of a snapshot."""
@@ -82,8 +96,23 @@ class Replica(Protocol):
 class Session:
     """One replication channel, from hello to its end."""
 
-    def __init__(self, follower: Replica, receive: Receive, send: Send, silence_s: float) -> None:
-        self._follower = follower
+    def __init__(
+        self,
+        accept: Callable[[Hello], Follows],
+        receive: Receive,
+        send: Send,
+        silence_s: float,
+    ) -> None:
+        """Makes a session of an accepted WebSocket.
+
+        Args:
+            accept: Returns who takes what a leader sends, or raises ``ChannelError``.
+            receive: As in ASGI.
+            send: As in ASGI.
+            silence_s: Ends the session when the leader says nothing for so long.
+        """
+        self._accept = accept
+        self._accepted: Follows | None = None
         self._receive = receive
         self._send = send
         self._silence_s = silence_s
@@ -91,12 +120,35 @@ class Session:
         self._heard_s = self._loop.time()
         self._watchdog: asyncio.TimerHandle | None = None
         self._task = asyncio.current_task()
-        self._end: tuple[int, str] | None = None
+        self._end: tuple[int, str, int] | None = None
         self._snapshot: SnapshotReader | None = None
         self._durable: list[int] = []
         self._caught_up: CaughtUp | None = None
         self._synced = asyncio.Event()
         self._sending: asyncio.Task[None] | None = None
+
+    async def serve(self) -> None:
+        """Takes messages until the channel ends, and tells the leader why if it is refused."""
+        try:
+            await self.run()
+        except OSError:
+            pass  # the leader has ended the channel
+        except SupersededError as error:
+            await self.close(CLOSE_REFUSED, str(error), error.promised)
+        except ProtocolViolationError as error:
+            await self.close(CLOSE_PROTOCOL, str(error))
+        except ChannelError as error:
+            await self.close(CLOSE_REFUSED, str(error))
+        finally:
+            if self._accepted is not None:
+                self._accepted.leave(self)
+
+    @property
+    def _follower(self) -> Follows:
+        """Who takes what the leader sends, from the hello on."""
+        if self._accepted is None:
+            raise RuntimeError("a channel begins with a hello")
+        return self._accepted
 
     async def run(self) -> None:
         """Takes messages until the channel ends.
@@ -111,6 +163,7 @@ class Session:
             raise ProtocolViolationError("no hello in time") from None
         if not isinstance(hello, Hello):
             raise ProtocolViolationError("a channel begins with a hello")
+        self._accepted = self._accept(hello)
         welcome = self._follower.follow(self, hello)
         try:
             await self._reply(welcome)
@@ -137,9 +190,14 @@ class Session:
                 case Heartbeat():
                     self._follower.note_stable(message.stable_seq)
                     await self._say({"type": "websocket.send", "bytes": _HEARTBEAT_ANSWER})
+                case Confirm():
+                    if self._follower.is_followed(self):
+                        await self._reply(Confirmed(message.round))
+                case Replace():
+                    self._follower.replace(message.keep)
                 case Base():
                     if self._follower.hold_base(message):
-                        await self._reply(BaseHeld(message.epoch))
+                        await self._reply(BaseHeld(message.record.epoch))
                 case Hello():
                     raise ProtocolViolationError("a second hello")
                 case _:
@@ -164,6 +222,7 @@ class Session:
     ) -> None:
         if isinstance(message, SnapshotBegin):
             self._snapshot = SnapshotReader(message.stable_seq)
+            self._follower.begin_snapshot()
             return
         snapshot, follower = self._snapshot, self._follower
         if snapshot is None:
@@ -219,7 +278,7 @@ class Session:
             raise ProtocolViolationError(f"a message that cannot be read: {error}") from error
         return message
 
-    async def _reply(self, message: Welcome | Ack | CaughtUp | BaseHeld) -> None:
+    async def _reply(self, message: Welcome | Ack | CaughtUp | BaseHeld | Confirmed) -> None:
         await self._say({"type": "websocket.send", "bytes": _encode(message)})
 
     async def _say(self, message: Message) -> None:
@@ -237,12 +296,16 @@ class Session:
         """Ends this channel because the leader has opened another one."""
         self._cancel(CLOSE_REPLACED, "the leader opened another channel")
 
-    async def close(self, code: int, reason: str) -> None:
+    def supersede(self, promised: int) -> None:
+        """Ends this channel because its epoch is over."""
+        self._cancel(CLOSE_REFUSED, f"this node has promised itself to epoch {promised}", promised)
+
+    async def close(self, code: int, reason: str, promised: int = 0) -> None:
         """Tells the leader why, and closes."""
         logger.warning("closes a replication channel: %s", reason)
         self._cancel_watchdog()
         with contextlib.suppress(OSError):
-            await self._say({"type": "websocket.send", "bytes": _encode(Refusal(reason))})
+            await self._say({"type": "websocket.send", "bytes": _encode(Refusal(reason, promised))})
             await self._say({"type": "websocket.close", "code": code, "reason": reason[:100]})
 
     def _watch(self) -> None:
@@ -252,8 +315,8 @@ class Session:
         else:
             self._watchdog = self._loop.call_later(self._silence_s - quiet_s, self._watch)
 
-    def _cancel(self, code: int, reason: str) -> None:
-        self._end = (code, reason)
+    def _cancel(self, code: int, reason: str, promised: int = 0) -> None:
+        self._end = (code, reason, promised)
         if self._task is not None:
             self._task.cancel()
 

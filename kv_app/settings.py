@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from kv_app.delays import MAX_DELAY_LIMIT_MS, DelayKind
 from kv_app.errors import SettingsError
-from kv_app.messages import Role
+from kv_app.meta import Role
 
 MAX_FOLLOWERS = 64
 MAX_NODE_ID_CHARS = 128

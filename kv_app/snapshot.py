@@ -5,7 +5,7 @@ and the log's entries above the snapshot's position follow on the same channel, 
 decide. Neither side holds more than a bucket beside its state.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from hashlib import blake2b
 from typing import Final
 
@@ -40,7 +40,7 @@ async def send_snapshot(
     remembered: Sequence[RememberedWrite],
     stable_seq: int,
 ) -> None:
-    """Sends all committed versions, and the idempotency keys at or below a position.
+    """Sends all settled versions, and the idempotency keys at or below a position.
 
     Args:
         send: Sends one message.
@@ -49,17 +49,25 @@ async def send_snapshot(
         remembered: The idempotency keys, oldest first.
         stable_seq: The position: the state holds all that is at or below.
     """
-    send(_encode(SnapshotBegin(stable_seq)))
+    for number, frame in enumerate(snapshot_frames(state, remembered, stable_seq)):
+        send(frame)
+        if number:  # the first one only says that others follow
+            await give_way()
+
+
+def snapshot_frames(
+    state: State, remembered: Sequence[RememberedWrite], stable_seq: int
+) -> Iterator[bytes]:
+    """Yields the messages of a snapshot; the state may change between two of them."""
+    yield _encode(SnapshotBegin(stable_seq))
     digest = b""
-    for bucket, versions, ends_bucket in state.bucket_chunks(KEYS_PER_CHUNK, CHARS_PER_CHUNK):
+    for bucket, versions, ends_bucket in state.settled_chunks(KEYS_PER_CHUNK, CHARS_PER_CHUNK):
         raw = _encode(versions)
         digest = _chain(digest, bucket, raw, ends_bucket=ends_bucket)
-        send(_encode(SnapshotChunk(bucket, ends_bucket, msgspec.Raw(raw), digest)))
-        await give_way()
+        yield _encode(SnapshotChunk(bucket, ends_bucket, msgspec.Raw(raw), digest))
     for first in range(0, len(remembered), WRITES_PER_MESSAGE):
-        send(_encode(SnapshotKeys(list(remembered[first : first + WRITES_PER_MESSAGE]))))
-        await give_way()
-    send(_encode(SnapshotEnd(digest)))
+        yield _encode(SnapshotKeys(list(remembered[first : first + WRITES_PER_MESSAGE])))
+    yield _encode(SnapshotEnd(digest))
 
 
 class SnapshotReader:

@@ -3,6 +3,10 @@
 Replicas apply last-writer-wins per key by position ``(epoch, seq)``, so entries may arrive in any
 order and more than once, and all replicas that hold the same entries show the same.
 
+A replica also keeps, per key, the newest settled version beneath unsettled ones. An entry is
+settled on a replica once it and all before it are held there and committed. Only when an epoch
+begins may versions fall, and only by entries that are not settled.
+
 Keys live in a fixed number of buckets, the same on every replica, so that replicas can be compared
 and copied bucket by bucket.
 """
@@ -18,7 +22,15 @@ from kv_app.messages import Entry, Operation, Version
 # A power of two. Of 1,000,000 keys each holds about 4,000: small enough to be copied in one turn.
 BUCKETS: Final = 256
 _DIGEST_MASK: Final = (1 << 64) - 1
-_CHANGES_A_KEY: Final = frozenset({int(Operation.PUT), int(Operation.DELETE)})
+# The configuration is the version of a key that no client can have, so that it is settled, folded,
+# sent and compared like all others.
+CONFIG_KEY: Final = ""
+_CHANGES_A_KEY: Final = frozenset(
+    {int(Operation.PUT), int(Operation.DELETE), int(Operation.CONFIG)}
+)
+
+# Stands for "not taken" where None means that nothing was there.
+_OLDER: Final = Version(None, 0, 0)
 
 
 def bucket_of(key: str) -> int:
@@ -40,9 +52,17 @@ class State:
         self._tombstones = 0
         # In order of arrival; those that something newer replaced stay until they are in front.
         self._deletions: deque[tuple[str, Version]] = deque()
+        # Of each key whose newest version is not settled: the newest settled one, if there is one,
+        # and that which covers it.
+        self._beneath: dict[str, tuple[Version | None, Version]] = {}
 
     def __len__(self) -> int:
         return sum(map(len, self._buckets))
+
+    @property
+    def has_unsettled(self) -> bool:
+        """True if versions may fall when an epoch begins."""
+        return bool(self._beneath)
 
     @property
     def tombstones(self) -> int:
@@ -57,12 +77,63 @@ class State:
             for change in entry.changes:
                 self.install(change.key, Version(change.value, entry.epoch, entry.seq))
 
+    def apply_unsettled(self, entry: Entry) -> None:
+        """Takes an entry that may have to be taken back: ``settle`` or ``revert`` follows."""
+        if entry.operation in _CHANGES_A_KEY:
+            self._cover(entry.key, Version(entry.value, entry.epoch, entry.seq))
+        else:
+            for change in entry.changes:
+                self._cover(change.key, Version(change.value, entry.epoch, entry.seq))
+
+    def _cover(self, key: str, version: Version) -> None:
+        held = self._put(key, version)
+        if held is _OLDER:
+            return
+        covered = self._beneath.get(key)
+        self._beneath[key] = (held if covered is None else covered[0], version)
+
+    def settle(self, entry: Entry) -> None:
+        """Notes that an entry which was applied before is settled; they settle in their order."""
+        if entry.operation in _CHANGES_A_KEY:
+            if entry.key in self._beneath:
+                self._settle(entry.key, Version(entry.value, entry.epoch, entry.seq))
+        else:
+            for change in entry.changes:
+                if change.key in self._beneath:
+                    self._settle(change.key, Version(change.value, entry.epoch, entry.seq))
+
+    def install_settled(self, key: str, version: Version) -> None:
+        """Takes a version of a key that is settled, as those of a snapshot are."""
+        self._put(key, version)
+        if key in self._beneath:
+            self._settle(key, version)
+
+    def _settle(self, key: str, version: Version) -> None:
+        below, newest = self._beneath[key]
+        position = version.epoch, version.seq
+        if (newest.epoch, newest.seq) <= position:
+            del self._beneath[key]
+        elif below is None or (below.epoch, below.seq) < position:
+            self._beneath[key] = (version, newest)
+
+    def revert(self) -> None:
+        """Takes back all that is not settled."""
+        for key, (below, _) in self._beneath.items():
+            self._remove(key)
+            if below is not None:
+                self._put(key, below)
+        self._beneath.clear()
+
     def install(self, key: str, version: Version) -> bool:
         """Takes a version of a key, unless that or a newer one is there already.
 
         Returns:
             Whether it was taken.
         """
+        return self._put(key, version) is not _OLDER
+
+    def _put(self, key: str, version: Version) -> Version | None:
+        """Takes a version; returns what was there before, or ``_OLDER`` if it was not taken."""
         checksum = crc32(key.encode())
         bucket = checksum % BUCKETS
         versions = self._buckets[bucket]
@@ -70,7 +141,7 @@ class State:
         if held is None:
             self._sums[bucket] += _fingerprint(checksum, version)
         elif (version.epoch, version.seq) <= (held.epoch, held.seq):
-            return False
+            return _OLDER
         else:
             self._sums[bucket] += _fingerprint(checksum, version) - _fingerprint(checksum, held)
             self._tombstones -= held.value is None
@@ -78,7 +149,15 @@ class State:
         if version.value is None:
             self._tombstones += 1
             self._deletions.append((key, version))
-        return True
+        return held
+
+    def _remove(self, key: str) -> None:
+        checksum = crc32(key.encode())
+        bucket = checksum % BUCKETS
+        version = self._buckets[bucket].pop(key, None)
+        if version is not None:
+            self._sums[bucket] -= _fingerprint(checksum, version)
+            self._tombstones -= version.value is None
 
     def read(self, key: str) -> Version | None:
         """Returns the newest version of a key; its value is None after a deletion."""
@@ -90,8 +169,13 @@ class State:
             key: version.value
             for versions in self._buckets
             for key, version in versions.items()
-            if version.value is not None
+            if version.value is not None and key != CONFIG_KEY
         }
+
+    @property
+    def keys(self) -> int:
+        """How many keys have a value."""
+        return len(self) - self._tombstones - (self.read(CONFIG_KEY) is not None)
 
     def digests(self) -> list[int]:
         """Returns a digest of 64 bits per bucket, over the keys with a value and their versions.
@@ -107,7 +191,21 @@ class State:
         Args:
             number: From 0 to ``BUCKETS - 1``.
         """
-        return self._buckets[number].copy()
+        versions = self._buckets[number].copy()
+        versions.pop(CONFIG_KEY, None)
+        return versions
+
+    def settled_chunks(
+        self, max_keys: int, max_chars: int
+    ) -> Iterator[tuple[int, dict[str, Version], bool]]:
+        """Yields parts as ``bucket_chunks`` does, with settled versions, and the configuration."""
+        for bucket, part, ends_bucket in self._chunks(max_keys, max_chars):
+            beneath = self._beneath
+            settled = {
+                key: beneath[key][0] if key in beneath else version for key, version in part.items()
+            }
+            kept = {key: version for key, version in settled.items() if version is not None}
+            yield bucket, kept, ends_bucket
 
     def bucket_chunks(
         self, max_keys: int, max_chars: int
@@ -122,6 +220,13 @@ class State:
             max_keys: Keys per part at most.
             max_chars: Characters per part, which only a single larger key may exceed.
         """
+        for bucket, part, ends_bucket in self._chunks(max_keys, max_chars):
+            part.pop(CONFIG_KEY, None)
+            yield bucket, part, ends_bucket
+
+    def _chunks(
+        self, max_keys: int, max_chars: int
+    ) -> Iterator[tuple[int, dict[str, Version], bool]]:
         for bucket, versions in enumerate(self._buckets):
             keys = list(versions)
             start = 0
@@ -134,31 +239,31 @@ class State:
                     break
                 start = stop
 
-    def drop_missing(self, bucket: int, present: set[str], epoch: int, seq: int) -> list[str]:
-        """Removes from a bucket what a snapshot of position ``(epoch, seq)`` no longer holds.
+    def drop_missing(self, bucket: int, present: set[str], seq: int) -> list[str]:
+        """Removes from a bucket what a snapshot no longer holds.
 
         Args:
             bucket: Its number.
             present: The keys of that bucket in the snapshot.
-            epoch: With ``seq``: versions above this position stay.
-            seq: See ``epoch``.
+            seq: The snapshot's position: versions above stay.
 
         Returns:
             The removed keys.
         """
         versions = self._buckets[bucket]
         missing = [
-            key
-            for key, version in versions.items()
-            if key not in present and (version.epoch, version.seq) <= (epoch, seq)
+            key for key, version in versions.items() if key not in present and version.seq <= seq
         ]
         for key in missing:
-            version = versions.pop(key)
-            self._sums[bucket] -= _fingerprint(crc32(key.encode()), version)
-            self._tombstones -= version.value is None
+            self._remove(key)
+            self._beneath.pop(key, None)
+        for key, (below, newest) in self._beneath.items():
+            is_dropped = bucket_of(key) == bucket and key not in present
+            if is_dropped and below is not None and below.seq <= seq:
+                self._beneath[key] = (None, newest)
         return missing
 
-    def forget_deletions(self, epoch: int, seq: int) -> list[str]:
+    def forget_deletions(self, seq: int) -> list[str]:
         """Drops the deletions at or below a position.
 
         The caller knows that no older version of their keys can come any more. They go in the order
@@ -173,7 +278,7 @@ class State:
             key, deletion = deletions[0]
             versions = self._buckets[bucket_of(key)]
             if versions.get(key) is deletion:
-                if (deletion.epoch, deletion.seq) > (epoch, seq):
+                if deletion.seq > seq:
                     break
                 del versions[key]
                 self._tombstones -= 1

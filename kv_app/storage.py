@@ -30,8 +30,8 @@ from rocksdict import (
 from kv_app import wal
 from kv_app.errors import StorageError
 from kv_app.log import fingerprint_of
-from kv_app.messages import Entry, Operation, RememberedWrite, Role, Version
-from kv_app.meta import FORMAT, Meta, Position
+from kv_app.messages import Entry, Operation, RememberedWrite, Version
+from kv_app.meta import FORMAT, Meta, Position, Role
 
 FOLDER: Final = "store"
 MIB: Final = 1 << 20
@@ -48,9 +48,10 @@ MIN_FOLD: Final = 64
 
 _META: Final = b"M"
 _LOG: Final = b"L"
-_REMEMBERED: Final = b"R"
-_VERSION: Final = b"V"
-_VERSIONS_END: Final = b"W"
+# Of two generations each: a base that comes whole is written beside what there is.
+_REMEMBERED: Final = (b"R", b"S")
+_VERSION: Final = (b"V", b"W")
+_SEQ: Final = struct.Struct(">cQ")
 _POSITION: Final = struct.Struct(">cQQ")
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -85,19 +86,21 @@ class Storage:
     def entries(self) -> Iterator[Entry]:
         """Yields the log's entries above the fold, ascending by position."""
         with _failing("read"):
-            for _, value in self._scan(_after(self.meta.folded), _next(_LOG)):
+            for _, value in self._scan(_after(self.meta.folded[1]), _next(_LOG)):
                 yield _decode_entry(value)
 
     def versions(self) -> Iterator[tuple[str, Version]]:
         """Yields every key that has a value at the fold, with its version."""
         with _failing("read"):
-            for key, value in self._scan(_VERSION, _VERSIONS_END):
+            prefix = _VERSION[self.meta.generation]
+            for key, value in self._scan(prefix, _next(prefix)):
                 yield key[1:].decode(), _decode_version(value)
 
     def remembered(self) -> Iterator[RememberedWrite]:
         """Yields the writes whose idempotency keys outlived their entries, oldest first."""
         with _failing("read"):
-            for _, value in self._scan(_REMEMBERED, _next(_REMEMBERED)):
+            prefix = _REMEMBERED[self.meta.generation]
+            for _, value in self._scan(prefix, _next(prefix)):
                 yield _decode_remembered(value)
 
     def _scan(self, first: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -113,8 +116,8 @@ class Storage:
     def append(self, entries: Iterable[tuple[int, int, bytes]]) -> None:
         """Writes entries, as (epoch, seq, encoded); durable after the next ``sync``."""
         batch = WriteBatch(raw_mode=True)
-        for epoch, seq, encoded in entries:
-            batch.put(_POSITION.pack(_LOG, epoch, seq), encoded)
+        for _, seq, encoded in entries:
+            batch.put(_SEQ.pack(_LOG, seq), encoded)
         self._write(batch)
 
     def sync(self) -> None:
@@ -148,8 +151,8 @@ class Storage:
         batch = WriteBatch(raw_mode=True)
         with _failing("read"):
             reached = self._fold_into(batch, upto, entries)
-        if reached > self.meta.folded:
-            batch.delete_range(_after(self.meta.folded), _after(reached))
+        if reached[1] > self.meta.folded[1]:
+            batch.delete_range(_after(self.meta.folded[1]), _after(reached[1]))
             self._put_meta(batch, msgspec.structs.replace(self.meta, folded=reached, stable=stable))
             self._write(batch)
         return reached
@@ -157,12 +160,12 @@ class Storage:
     def _fold_into(self, batch: WriteBatch, upto: Position, entries: int) -> Position:
         """Adds to a batch what the oldest entries leave behind; returns the fold's new position."""
         reached, operations = self.meta.folded, 0
-        oldest = self._scan(_after(reached), _after(upto))
+        oldest = self._scan(_after(reached[1]), _after(upto[1]))
         for moved, (_, value) in enumerate(oldest, 1):
             entry = _decode_entry(value)
             if entry.seq != reached[1] + 1:
                 break
-            _fold_entry(batch, entry)
+            _fold_entry(batch, entry, self.meta.generation)
             reached = (entry.epoch, entry.seq)
             operations += max(1, len(entry.changes))
             if moved >= entries and operations >= MIN_FOLD:
@@ -177,31 +180,82 @@ class Storage:
         self._is_installing = True
         batch = WriteBatch(raw_mode=True)
         for key, version in versions:
-            _put_version(batch, key, version)
+            _put_version(batch, key, version, self.meta.generation)
         for key in dropped:
-            batch.delete(_VERSION + key.encode())
+            batch.delete(_VERSION[self.meta.generation] + key.encode())
         self._write(batch)
 
     def remember(self, writes: Sequence[RememberedWrite]) -> None:
         """Takes the idempotency keys of a snapshot."""
+        self._put_remembered(writes, self.meta.generation)
+
+    def _put_remembered(self, writes: Sequence[RememberedWrite], generation: int) -> None:
         batch = WriteBatch(raw_mode=True)
         for write in writes:
-            batch.put(_POSITION.pack(_REMEMBERED, write.epoch, write.seq), _encode(write))
+            key = _POSITION.pack(_REMEMBERED[generation], write.epoch, write.seq)
+            batch.put(key, _encode(write))
         self._write(batch)
 
     def finish_snapshot(self, position: Position) -> None:
         """Lets the log begin above a snapshot; durable after the next ``sync``."""
         self._is_installing = False
         batch = WriteBatch(raw_mode=True)
-        batch.delete_range(_after(self.meta.folded), _after(position))
+        batch.delete_range(_after(self.meta.folded[1]), _after(position[1]))
         self._put_meta(batch, msgspec.structs.replace(self.meta, folded=position, stable=position))
         self._write(batch)
 
     def forget_remembered(self, below: Position) -> None:
         """Drops the idempotency keys of entries below a position."""
+        prefix = _REMEMBERED[self.meta.generation]
         batch = WriteBatch(raw_mode=True)
-        batch.delete_range(_REMEMBERED, _POSITION.pack(_REMEMBERED, *below))
+        batch.delete_range(prefix, _POSITION.pack(prefix, *below))
         self._write(batch)
+
+    # --- a base that replaces what there is -----------------------------------------------------
+
+    def stage_begin(self) -> None:
+        """Forgets what was written beside, and lets it begin anew."""
+        other = 1 - self.meta.generation
+        batch = WriteBatch(raw_mode=True)
+        for prefix in (_VERSION[other], _REMEMBERED[other]):
+            batch.delete_range(prefix, _next(prefix))
+        self._write(batch)
+
+    def stage(self, versions: Iterable[tuple[str, Version]]) -> None:
+        """Writes versions of a snapshot beside what there is."""
+        batch = WriteBatch(raw_mode=True)
+        for key, version in versions:
+            _put_version(batch, key, version, 1 - self.meta.generation)
+        self._write(batch)
+
+    def stage_remembered(self, writes: Sequence[RememberedWrite]) -> None:
+        """Writes idempotency keys of a snapshot beside what there is."""
+        self._put_remembered(writes, 1 - self.meta.generation)
+
+    def switch(
+        self, meta: Meta, above: int, entries: Iterable[tuple[int, int, bytes]], *, is_whole: bool
+    ) -> None:
+        """Puts a base in the place of what there is, durably and in one step.
+
+        Args:
+            meta: What is known of the node from then on, but for the generation.
+            above: The log's entries above are replaced.
+            entries: By these, as (epoch, seq, encoded).
+            is_whole: True if the versions and idempotency keys are those that were staged.
+        """
+        self._is_installing = False
+        old = self.meta.generation
+        batch = WriteBatch(raw_mode=True)
+        batch.delete_range(_after(above), _next(_LOG))
+        for _, seq, encoded in entries:
+            batch.put(_SEQ.pack(_LOG, seq), encoded)
+        self._put_meta(
+            batch, msgspec.structs.replace(meta, generation=1 - old if is_whole else old)
+        )
+        self._write(batch)
+        self.sync()
+        if is_whole:
+            self.stage_begin()
 
     def close(self) -> None:
         """Ends the use of the database; what was not synced is written first."""
@@ -218,14 +272,16 @@ class Storage:
             self._database.write(batch, self._unsynced)
 
 
-def _fold_entry(batch: WriteBatch, entry: Entry) -> None:
+def _fold_entry(batch: WriteBatch, entry: Entry, generation: int) -> None:
     """Adds to a batch what an entry leaves behind."""
     match entry.operation:
-        case Operation.PUT | Operation.DELETE:
-            _put_version(batch, entry.key, Version(entry.value, entry.epoch, entry.seq))
+        case Operation.PUT | Operation.DELETE | Operation.CONFIG:
+            version = Version(entry.value, entry.epoch, entry.seq)
+            _put_version(batch, entry.key, version, generation)
         case Operation.BATCH:
             for change in entry.changes:
-                _put_version(batch, change.key, Version(change.value, entry.epoch, entry.seq))
+                version = Version(change.value, entry.epoch, entry.seq)
+                _put_version(batch, change.key, version, generation)
     if entry.idempotency_key is not None:
         write = RememberedWrite(
             entry.idempotency_key,
@@ -233,19 +289,21 @@ def _fold_entry(batch: WriteBatch, entry: Entry) -> None:
             entry.epoch,
             entry.seq,
         )
-        batch.put(_POSITION.pack(_REMEMBERED, entry.epoch, entry.seq), _encode(write))
+        prefix = _REMEMBERED[generation]
+        batch.put(_POSITION.pack(prefix, entry.epoch, entry.seq), _encode(write))
 
 
-def _put_version(batch: WriteBatch, key: str, version: Version) -> None:
+def _put_version(batch: WriteBatch, key: str, version: Version, generation: int) -> None:
+    prefix = _VERSION[generation]
     if version.value is None:
-        batch.delete(_VERSION + key.encode())
+        batch.delete(prefix + key.encode())
     else:
-        batch.put(_VERSION + key.encode(), _encode(version))
+        batch.put(prefix + key.encode(), _encode(version))
 
 
-def _after(position: Position) -> bytes:
-    """Returns the key of the first entry that may come after a position."""
-    return _POSITION.pack(_LOG, position[0], position[1] + 1)
+def _after(seq: int) -> bytes:
+    """Returns the key of the first entry that may come after a seq."""
+    return _SEQ.pack(_LOG, seq + 1)
 
 
 def _next(prefix: bytes) -> bytes:

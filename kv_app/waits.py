@@ -69,17 +69,17 @@ class Waits:
             if not future.done():
                 future.set_result(None)
 
-    def end(self) -> None:
-        """Answers all that wait: their outcome is unknown, for the node stops."""
+    def end(self, why: str = "the leader stopped") -> None:
+        """Answers all that wait: their outcome is unknown."""
         for _, record, future in self._deadlines:
             if not future.done():
-                future.set_exception(unknown(record, "the leader stopped"))
+                future.set_exception(unknown(record, why))
 
-    def close(self) -> None:
+    def close(self, why: str = "the leader stopped") -> None:
         """Ends the timer, and all waits."""
         if self._expiry is not None:
             self._expiry.cancel()
-        self.end()
+        self.end(why)
 
     def _expire_at(self, deadline_ns: int) -> None:
         wait_s = max(0.001, (deadline_ns - self._now_ns()) / 1e9)

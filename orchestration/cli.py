@@ -17,6 +17,7 @@ import click
 
 from orchestration import limits
 from orchestration.cli_compare import calibrate, compare
+from orchestration.cli_failover import failover, watch
 from orchestration.cli_options import (
     DELAY,
     FOLLOWERS,
@@ -38,6 +39,7 @@ Quorumeter measures what a write quorum costs and what it buys, on its own repli
 Try first:
   quorumeter sweep           start a cluster, measure every write quorum, draw a report
   quorumeter up              start a cluster and keep it; quorumeter down ends it
+  quorumeter failover        make another node of it the leader
   quorumeter sweep --help    what can be chosen
 """
 
@@ -54,6 +56,8 @@ def cli(ctx: click.Context) -> None:
 cli.add_command(compare)
 cli.add_command(calibrate)
 cli.add_command(saturate)
+cli.add_command(failover)
+cli.add_command(watch)
 
 
 @cli.command()

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import quote
 
 import httpx
 
@@ -15,6 +16,8 @@ from orchestration.errors import ClusterError
 
 # A control call that takes longer than this is a node that does not answer.
 CONTROL_TIMEOUT_S = 5.0
+# A promotion waits for those that do not answer, and carries data to those that lack it.
+PROMOTE_TIMEOUT_S = 60.0
 # A dump carries all the data.
 DUMP_TIMEOUT_S = 30.0
 TOKEN_VARIABLE = "CLUSTER_TOKEN"  # noqa: S105 - the name of the variable, not a secret
@@ -125,6 +128,30 @@ class Control:
     def check_ready(self, url: str, *, timeout_s: float = CONTROL_TIMEOUT_S) -> None:
         """Raise `ClusterError` with the node's reason unless it can do its role's work."""
         self._call("GET", url, "/ready", timeout_s=timeout_s)
+
+    def status(self, url: str, *, timeout_s: float = CONTROL_TIMEOUT_S) -> dict[str, Any]:
+        """Where a node stands in its cluster, as it says itself."""
+        return self._call("GET", url, "/admin/status", timeout_s=timeout_s)
+
+    def promote(self, url: str, *, write_quorum: int | None, force: bool) -> dict[str, Any]:
+        """Make a node the leader of a new epoch; what it says of that.
+
+        Raises:
+            ClusterError: it does not lead; the message is the node's.
+        """
+        body: dict[str, object] = {"force": force}
+        if write_quorum is not None:
+            body["write_quorum"] = write_quorum
+        return self._call("POST", url, "/admin/promote", json=body, timeout_s=PROMOTE_TIMEOUT_S)
+
+    def put(self, url: str, key: str, value: str, *, timeout_s: float) -> dict[str, Any]:
+        """Write a key; the node's answer once its quorum has it."""
+        path = f"/kv/{quote(key, safe='')}"
+        return self._call("PUT", url, path, json={"value": value}, timeout_s=timeout_s)
+
+    def delete(self, url: str, key: str, *, timeout_s: float) -> dict[str, Any]:
+        """Delete a key; the node's answer once its quorum has it."""
+        return self._call("DELETE", url, f"/kv/{quote(key, safe='')}", timeout_s=timeout_s)
 
     def quorum(self, leader_url: str) -> tuple[int, int]:
         """The write quorum k in force, and the number of followers n."""

@@ -29,9 +29,12 @@ from kv_app.bodies import (
 )
 from kv_app.delays import MAX_DELAY_LIMIT_MS
 from kv_app.errors import (
+    ChangeUnderWayError,
     InternalError,
     MalformedError,
+    NotAttemptedError,
     NotLeaderError,
+    OutcomeUnknownError,
     TooLargeError,
     UnauthorizedError,
 )
@@ -46,6 +49,9 @@ _Data = TypeVar("_Data")
 _decode_dump: Final[Callable[[bytes], dict[str, Any]]] = msgspec.json.Decoder(dict[str, str]).decode
 _ERRORS = document_errors(MalformedError, UnauthorizedError, NotLeaderError, InternalError)
 _BODY_ERRORS = document_errors(TooLargeError)
+_QUORUM_ERRORS = document_errors(
+    TooLargeError, ChangeUnderWayError, NotAttemptedError, OutcomeUnknownError
+)
 
 
 def router(node: Node) -> APIRouter:
@@ -63,11 +69,14 @@ def router(node: Node) -> APIRouter:
         """Returns the write quorum in force."""
         return _quorum(node.require_leader())
 
-    @routes.post("/quorum", responses=_BODY_ERRORS)
+    @routes.post("/quorum", responses=_QUORUM_ERRORS)
     async def set_quorum(request: QuorumRequest) -> QuorumAnswer:
-        """Changes the write quorum at once."""
+        """Changes the write quorum, and answers once the change cannot be lost any more.
+
+        A raise is in force at once; a lowering below the floor once enough followers know of it.
+        """
         leader = node.require_leader()
-        leader.set_write_quorum(request.write_quorum)
+        await leader.change_write_quorum(request.write_quorum)
         return _quorum(leader)
 
     @routes.get("/delays")

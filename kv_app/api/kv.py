@@ -6,7 +6,7 @@ described to OpenAPI by ``documented``, whose functions are never called.
 
 import logging
 import re
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 from urllib.parse import parse_qsl, unquote_to_bytes
 
 import msgspec
@@ -22,6 +22,7 @@ from kv_app.errors import (
     MalformedError,
     MethodNotAllowedError,
     NotAttemptedError,
+    NotConfirmedError,
     NotFoundError,
     NotLeaderError,
     OutcomeUnknownError,
@@ -73,10 +74,15 @@ class KeyEndpoint:
 
     async def _wait(self, method: str, scope: Scope) -> None:
         """Waits until a read can show what its query asks for."""
-        if method == "GET" and (position := after_of(scope["query_string"])) is not None:
-            key = key_of(scope)
-            self._node.check_key(key)
+        if method != "GET":
+            return
+        position, is_linearizable = demands_of(scope["query_string"])
+        key = key_of(scope)
+        self._node.check_key(key)
+        if position is not None:
             await self._node.wait_reached(key, position)
+        if is_linearizable:
+            await self._node.require_leader().confirm()
 
     def _read(self, method: str, scope: Scope) -> bytes:
         if method != "GET":
@@ -141,18 +147,28 @@ def key_of(scope: Scope) -> str:
         raise MalformedError("The key in the path is not UTF-8; encode it so.") from None
 
 
-def after_of(query: bytes) -> Position | None:
-    """Returns the position in a read's query, ``after=EPOCH.SEQ``; None if it has none.
+def demands_of(query: bytes) -> tuple[Position | None, bool]:
+    """Returns the position of ``after=EPOCH.SEQ``, and whether ``consistency=linearizable`` is set.
 
     Raises:
-        MalformedError: It is no position, or there is another parameter. To ignore that would give
-            a client less than it asked for, unseen.
+        MalformedError: One of them is given twice or cannot be read, or there is another parameter.
+            To ignore that would give a client less than it asked for, unseen.
     """
-    position = None
-    for name, text in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
+    demands = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
+    position, is_linearizable = None, False
+    for name, text in demands:
+        if name == "consistency":
+            if text != "linearizable" or is_linearizable:
+                raise MalformedError(
+                    "consistency must be linearizable, given once; leave it out for a read of what "
+                    "this node shows."
+                )
+            is_linearizable = True
+            continue
         if name != "after":
             raise MalformedError(
-                f"A read has no parameter {name[:80]!r}; it takes after=EPOCH.SEQ, or none."
+                f"A read has no parameter {name[:80]!r}; it takes after=EPOCH.SEQ and "
+                "consistency=linearizable, or none."
             )
         found = _AFTER.fullmatch(text)
         if found is None or position is not None:
@@ -160,7 +176,7 @@ def after_of(query: bytes) -> Position | None:
                 "after must be the EPOCH.SEQ of one write's answer, as in after=1.42, given once."
             )
         position = int(found[1]), int(found[2])
-    return position
+    return position, is_linearizable
 
 
 async def read_body(receive: Receive, max_bytes: int) -> bytes:
@@ -244,6 +260,13 @@ After = Annotated[
         pattern=AFTER_PATTERN,
     ),
 ]
+Consistency = Annotated[
+    Literal["linearizable"] | None,
+    Query(
+        description="On the leader: followers confirm first that no newer epoch has begun, so that "
+        "the value is at least as new as any that was acknowledged or read before."
+    ),
+]
 _WRITE_FAILURES: Final = (
     MalformedError,
     NotLeaderError,
@@ -274,13 +297,16 @@ def delete(key: KeyPath, idempotency_key: IdempotencyKey = None) -> WriteAnswer:
     "/kv/{key}",
     responses=document_errors(
         MalformedError,
+        NotLeaderError,
         NotFoundError,
+        NotConfirmedError,
         PositionNotReachedError,
         TooLargeError,
         TooManyInFlightError,
         InternalError,
+        NotAttemptedError,
     ),
 )
-def get(key: KeyPath, after: After = None) -> ReadAnswer:
+def get(key: KeyPath, after: After = None, consistency: Consistency = None) -> ReadAnswer:
     """Reads a key: the committed value on the leader, the newest applied one on a follower."""
     raise NotImplementedError

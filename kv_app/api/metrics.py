@@ -85,7 +85,7 @@ def _of_node(node: Node) -> Iterator[Metric]:
     yield _gauge("epoch", "The epoch that it leads or follows.", epoch)
     yield _gauge("contiguous_seq", "It holds all to here; a leader: has committed.", contiguous)
     yield _gauge("last_seq", "The newest entry that it holds.", last)
-    yield _gauge("keys", "Keys with a value.", len(node.state) - node.state.tombstones)
+    yield _gauge("keys", "Keys with a value.", node.state.keys)
     yield _gauge("tombstones", "Deletions that are remembered.", node.state.tombstones)
     yield _gauge("connections", "Open connections, channels too.", len(node.connections))
     writes = CounterMetricFamily(

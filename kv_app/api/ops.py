@@ -89,7 +89,7 @@ def digest_json(node: Node, bucket: int | None) -> Iterator[bytes]:
         "epoch": epoch,
         "contiguous": contiguous,
         "max_seq": max_seq,
-        "keys": len(state) - state.tombstones,
+        "keys": state.keys,
         "buckets": [f"{digest:016x}" for digest in state.digests()],
     }
     yield encode_json(head)[:-1]

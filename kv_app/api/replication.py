@@ -1,12 +1,27 @@
-"""The follower's end of the replication channel, a WebSocket."""
+"""What nodes ask of each other: the replication channel, and the calls of a change of leader."""
 
-from starlette.routing import WebSocketRoute
+from collections.abc import AsyncIterator, Iterator
+from typing import Final
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
 from kv_app.api.access import check_token
-from kv_app.errors import UnauthorizedError
-from kv_app.messages import CLOSE_REFUSED
+from kv_app.api.answers import error_response
+from kv_app.errors import MalformedError, MethodNotAllowedError, StoreError, UnauthorizedError
+from kv_app.failover.calls import FetchWhole, Question
+from kv_app.messages import CLOSE_REFUSED, UNREADABLE
 from kv_app.node import Node
+from kv_app.peers import CALL_PATH, WHOLE_PATH, framed
+
+MEDIA_TYPE: Final = "application/msgpack"
+
+_encode: Final = msgspec.msgpack.Encoder().encode
+_decode_question: Final = msgspec.msgpack.Decoder(Question).decode
+_decode_whole: Final = msgspec.msgpack.Decoder(FetchWhole).decode
 
 
 class ReplicationEndpoint:
@@ -25,14 +40,49 @@ class ReplicationEndpoint:
             await send({"type": "websocket.close", "code": CLOSE_REFUSED})  # before accept: 403
             return
         await send({"type": "websocket.accept"})
-        follower = self._node.follower
-        if follower is None:
-            reason = "this node is a leader, not a follower"
-            await send({"type": "websocket.close", "code": CLOSE_REFUSED, "reason": reason})
-            return
-        await follower.serve(receive, send)
+        await self._node.serve_channel(receive, send)
 
 
-def route(node: Node) -> WebSocketRoute:
-    """Returns the route of the channel."""
-    return WebSocketRoute("/replication", ReplicationEndpoint(node))
+class CallEndpoint:
+    """The ASGI application behind ``/replication/call``: what a node that wants to lead asks."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one question."""
+        try:
+            if scope["method"] != "POST":
+                raise MethodNotAllowedError("Only POST is allowed here.", allow="POST")
+            check_token(self._node.settings.cluster_token, scope["headers"])
+            body = await Request(scope, receive).body()
+            answer = await self._answer(scope["path"], body)
+        except UNREADABLE as error:
+            refused = MalformedError(f"This is no question of a node: {error}.")
+            await error_response(refused)(scope, receive, send)
+        except StoreError as error:
+            await error_response(error)(scope, receive, send)
+        else:
+            await answer(scope, receive, send)
+
+    async def _answer(self, path: str, body: bytes) -> Response:
+        if path == CALL_PATH:
+            answer = await self._node.answer(_decode_question(body))
+            return Response(_encode(answer), media_type=MEDIA_TYPE)
+        frames = self._node.whole(_decode_whole(body))
+        return StreamingResponse(_in_turns(frames), media_type=MEDIA_TYPE)
+
+
+async def _in_turns(frames: Iterator[bytes]) -> AsyncIterator[bytes]:
+    for frame in frames:
+        yield framed(frame)
+
+
+def routes(node: Node) -> list[BaseRoute]:
+    """Returns the routes of the channel, and of the calls beside it."""
+    calls = CallEndpoint(node)
+    return [
+        WebSocketRoute("/replication", ReplicationEndpoint(node)),
+        Route(CALL_PATH, calls),
+        Route(WHOLE_PATH, calls),
+    ]

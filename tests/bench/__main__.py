@@ -16,6 +16,7 @@ from orchestration.clusters.processes import no_child_left
 from tests.bench.damage import measure_damage
 from tests.bench.durability import measure_durability
 from tests.bench.etcd import measure_etcd
+from tests.bench.failover import measure_failover
 from tests.bench.generator import measure_generator
 from tests.bench.part import Bench, describe_machine, disk_folder, require
 from tests.bench.reads import measure_reads
@@ -48,6 +49,7 @@ PARTS = {
     "etcd": Part(measure_etcd, ("etcd", "wrk")),
     "redis": Part(measure_redis, ("redis-server", "wrk")),
     "reads": Part(measure_reads, ("wrk",)),
+    "failover": Part(measure_failover),
     "storage": Part(measure_storage),
     "damage": Part(measure_damage),
     "theory": Part(measure_theory),

@@ -34,9 +34,13 @@ class Connection:
 
     It understands what the store answers on ``/kv``: a body of a stated length. A request that
     fails half-way closes it.
+
+    Attributes:
+        url: Where it goes.
     """
 
     def __init__(self, url: str) -> None:
+        self.url = url
         parts = urlsplit(url)
         self._host, self._port = parts.hostname or "", parts.port or 80
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None

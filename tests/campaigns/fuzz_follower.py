@@ -174,7 +174,7 @@ class HostileLeader:
             case Entries():
                 return all(entry.epoch == self._hello.epoch for entry in message.entries)
             case Base():
-                return message.epoch == self._hello.epoch
+                return message.record.epoch == self._hello.epoch
             case Heartbeat():
                 return message.stable_seq > 0
             case Hello():

@@ -156,4 +156,5 @@ class HostileFollower:
             incarnation="hostile",
             base_epoch=self._random.choice([0, hello.epoch]),
             is_durable=True,
+            settled=0,
         )

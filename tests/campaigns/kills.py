@@ -4,8 +4,8 @@ Two parts. Followers: in each round some or all are killed by SIGKILL, also whil
 catch up; then writes stop, unknown ones are retried with their idempotency key, and all is
 checked: no acknowledged write is lost, no definite failure is visible, no write was appended
 twice, all digests are equal. Leader: in each round a fresh cluster loses its leader, and maybe
-followers; what comes back on disk must hold every acknowledged write, on the leader and on k
-followers.
+followers; all start again on their disks, the leader leads a new epoch by itself, and every
+acknowledged write is there.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ class Mutation:
         old: Text that it holds exactly once.
         new: What stands there instead.
         tests: What has to go red, as arguments of pytest.
+        runs: If these stay green, one of so many simulated runs has to break a promise.
     """
 
     name: str
@@ -25,6 +26,7 @@ class Mutation:
     old: str
     new: str
     tests: tuple[str, ...]
+    runs: int = 0
 
 
 STATE = ("tests/kv_app/test_state.py",)
@@ -39,6 +41,8 @@ RECOVERY = ("tests/kv_app/test_recovery.py",)
 SNAPSHOT = ("tests/kv_app/test_snapshot.py",)
 STORAGE = ("tests/kv_app/test_storage.py", "tests/kv_app/test_storage_model.py")
 WAL = ("tests/kv_app/test_wal.py",)
+SCRIPTED = ("tests/simulation/test_scripted.py",)
+MANY = 3000
 
 MUTATIONS = (
     Mutation(
@@ -51,21 +55,21 @@ MUTATIONS = (
     Mutation(
         "a batch loses all but its first change",
         "kv_app/state.py",
-        "for change in entry.changes:",
-        "for change in entry.changes[:1]:",
+        "            for change in entry.changes:\n                self.install(",
+        "            for change in entry.changes[:1]:\n                self.install(",
         STATE,
     ),
     Mutation(
         "deletions that may still be needed are forgotten",
-        "kv_app/follower.py",
-        "self.state.forget_deletions(self.epoch, forgotten)",
-        "self.state.forget_deletions(self.epoch, self.held.max_seq)",
+        "kv_app/replica.py",
+        "self.state.forget_deletions(forgotten)",
+        "self.state.forget_deletions(self.held.max_seq)",
         FOLLOWER,
     ),
     Mutation(
         "deletions are forgotten while the disk has what they delete",
-        "kv_app/follower.py",
-        "            forgotten = min(forgotten, self._commits.storage.meta.folded[1])\n",
+        "kv_app/replica.py",
+        "            forgotten = min(forgotten, self.commits.storage.meta.folded[1])\n",
         "",
         FOLLOWER_DISK,
     ),
@@ -93,8 +97,8 @@ MUTATIONS = (
     Mutation(
         "the leader shows a value before it is committed",
         "kv_app/leader.py",
-        "        self.log.append(record)\n",
-        "        self.log.append(record)\n        self.state.apply(entry)\n",
+        "self.delays, k, k)\n        self.log.append(record)\n",
+        "self.delays, k, k)\n        self.log.append(record)\n        self.state.apply(entry)\n",
         LEADER,
     ),
     Mutation(
@@ -128,7 +132,7 @@ MUTATIONS = (
     Mutation(
         "a leader takes over followers with the data of another one",
         "kv_app/leader.py",
-        "link.has_data = holds_any and welcome.cluster_id != self._cluster_id",
+        "link.has_data = holds_any and welcome.cluster_id != cluster_id",
         "link.has_data = False",
         LEADER,
     ),
@@ -155,23 +159,23 @@ MUTATIONS = (
     ),
     Mutation(
         "a follower acknowledges what it does not apply",
-        "kv_app/follower.py",
-        "            self.state.apply(entry)\n",
+        "kv_app/replica.py",
+        "            state.apply_unsettled(entry)\n",
         "",
         FOLLOWER,
     ),
     Mutation(
         "a follower takes entries of other epochs",
         "kv_app/follower.py",
-        "entry.epoch != self.epoch\n",
+        "not (entry.epoch == epoch or is_of_base)\n",
         "False\n",
         FOLLOWER,
     ),
     Mutation(
         "a follower overwrites the data of another cluster",
         "kv_app/follower.py",
-        "if is_same or self.is_empty:",
-        "if is_same or not is_same:",
+        "if is_same or self.is_empty:\n            if",
+        "if is_same or not is_same:\n            if",
         FOLLOWER,
     ),
     Mutation(
@@ -209,9 +213,8 @@ MUTATIONS = (
     Mutation(
         "the leader counts its entries as durable before they are",
         "kv_app/leader.py",
-        "        commits.add(entries, lambda: self._quorum.advance_durable(last_seq))\n",
-        "        self._quorum.advance_durable(last_seq)\n"
-        "        commits.add(entries, lambda: None)\n",
+        "        commits.add(entries, lambda: self._on_durable(last_seq))\n",
+        "        self._on_durable(last_seq)\n        commits.add(entries, lambda: None)\n",
         LEADER_DISK,
     ),
     Mutation(
@@ -220,14 +223,6 @@ MUTATIONS = (
         "commits.fold_to = (self.epoch, self.stable_seq)",
         "commits.fold_to = (self.epoch, last_seq)",
         LEADER_DISK,
-    ),
-    Mutation(
-        "a leader that was restarted goes on in its epoch",
-        "kv_app/leader.py",
-        "        self._is_restarted = True\n        self._decision = Decision(\n"
-        "            Standing.RECOVERING,",
-        "        self._decision = Decision(\n            Standing.OPEN,",
-        RECOVERY,
     ),
     Mutation(
         "what was found on the disk is told before it is durable",
@@ -239,22 +234,22 @@ MUTATIONS = (
     Mutation(
         "entries on the disk are not brought back",
         "kv_app/recovery.py",
-        "        state.apply(entry)\n",
+        "        state.apply_unsettled(entry)\n",
         "",
         RECOVERY,
     ),
     Mutation(
         "a base for an earlier life makes a voter",
         "kv_app/follower.py",
-        "        if base.incarnation != self._incarnation:\n            return False\n",
+        "        if base.incarnation != replica.meta.incarnation:\n            return False\n",
         "",
         RECOVERY,
     ),
     Mutation(
         "a snapshot's versions reach the disk only if they are new in memory",
-        "kv_app/follower.py",
+        "kv_app/replica.py",
         "        for key, version in versions.items():\n"
-        "            self.state.install(key, version)\n",
+        "            self.state.install_settled(key, version)\n",
         "        versions = {k: v for k, v in versions.items() if self.state.install(k, v)}\n",
         (*SNAPSHOT, *RECOVERY),
     ),
@@ -282,15 +277,15 @@ MUTATIONS = (
     Mutation(
         "folding forgets what it takes out of the log",
         "kv_app/storage.py",
-        "            _fold_entry(batch, entry)\n",
+        "            _fold_entry(batch, entry, self.meta.generation)\n",
         "",
         STORAGE,
     ),
     Mutation(
         "folding removes more of the log than it moved",
         "kv_app/storage.py",
-        "batch.delete_range(_after(self.meta.folded), _after(reached))",
-        "batch.delete_range(_after(self.meta.folded), _after(upto))",
+        "batch.delete_range(_after(self.meta.folded[1]), _after(reached[1]))",
+        "batch.delete_range(_after(self.meta.folded[1]), _after(upto[1]))",
         STORAGE,
     ),
     Mutation(
@@ -313,5 +308,185 @@ MUTATIONS = (
         "return None if _has_record_after(data, _skip_padding(at) + 1) else at",
         "return at",
         WAL,
+    ),
+    # --- the rules of a change of leader ------------------------------------------------------
+    Mutation(
+        "two attempts share an epoch",
+        "kv_app/failover/promises.py",
+        "or wanted == promise",
+        "or wanted.epoch == promise.epoch",
+        SCRIPTED,
+        MANY,
+    ),
+    Mutation(
+        "a promotion needs no majority",
+        "kv_app/failover/sufficiency.py",
+        "    if counted < majority:",
+        "    if counted < 0:",
+        SCRIPTED,
+        MANY,
+    ),
+    Mutation(
+        "a promotion needs one follower less than it should",
+        "kv_app/failover/sufficiency.py",
+        "    required = followers - floor + 1\n",
+        "    required = followers - floor\n",
+        SCRIPTED,
+    ),
+    Mutation(
+        "learners count for a promotion",
+        "kv_app/failover/sufficiency.py",
+        "if one.base is not None and url in urls}",
+        "if url in urls}",
+        SCRIPTED,
+        MANY,
+    ),
+    Mutation(
+        "a leader that lost its data counts as one that has it",
+        "kv_app/failover/sufficiency.py",
+        "return node.node_id == base.leader_id and node.incarnation == base.leader_incarnation",
+        "return node.node_id == base.leader_id",
+        ("tests/kv_app/failover/test_sufficiency.py",),
+    ),
+    Mutation(
+        "the last configuration that anybody holds is not looked for",
+        "kv_app/failover/sufficiency.py",
+        "if one.config_epoch == base.epoch and one.config_seq > position:",
+        "if position:",
+        SCRIPTED,
+        MANY,
+    ),
+    Mutation(
+        "a new epoch promises a floor that its k does not give",
+        "kv_app/failover/sufficiency.py",
+        "return Config(config.members, begins, begins, k)",
+        "return Config(config.members, begins, k, k)",
+        SCRIPTED,
+    ),
+    Mutation(
+        "logs of different bases are united",
+        "kv_app/promoter.py",
+        "if one.base is not None and one.base.epoch == epoch",
+        "if one.base is not None",
+        SCRIPTED,
+        MANY,
+    ),
+    Mutation(
+        "only the promoter's own log is merged",
+        "kv_app/promoter.py",
+        "        for url, ranges in merged.fetches.items():\n",
+        "        for url, ranges in ():\n",
+        SCRIPTED,
+    ),
+    Mutation(
+        "who was sealed is not asked again",
+        "kv_app/promoter.py",
+        "        if lost:\n            raise OutbidError(",
+        "        if lost and not lost:\n            raise OutbidError(",
+        SCRIPTED,
+    ),
+    Mutation(
+        "an epoch's number is used again",
+        "kv_app/promoter.py",
+        "self._promise = Promise(heard + 1, settings.node_id, attempt)",
+        "self._promise = Promise(max(heard, 1), settings.node_id, attempt)",
+        SCRIPTED,
+    ),
+    Mutation(
+        "what an older voter holds beside the base stays",
+        "kv_app/follower.py",
+        "            self._staged = self.replica.stage(keep)\n",
+        "            self._staged = self.replica.stage(keep)\n"
+        "            self._staged.take(self.replica.log.above(keep))\n",
+        SCRIPTED,
+    ),
+    Mutation(
+        "versions of dropped entries stay",
+        "kv_app/replica.py",
+        "            self.state.revert()\n",
+        "",
+        SCRIPTED,
+    ),
+    Mutation(
+        "idempotency keys of dropped entries stay",
+        "kv_app/replica.py",
+        "                self.idempotency.forget(entry)\n",
+        "                pass\n",
+        SCRIPTED,
+        MANY,
+    ),
+    Mutation(
+        "an epoch opens when k nodes hold its base",
+        "kv_app/leader.py",
+        "            is_enough = has_majority(base.config.members, self._voter_urls)\n",
+        "            is_enough = len(self._voter_urls) > self.write_quorum\n",
+        SCRIPTED,
+        MANY,
+    ),
+    Mutation(
+        "a learner that leads counts for opening",
+        "kv_app/leader.py",
+        "self._voter_urls = set() if is_blank else {self._self_url}",
+        "self._voter_urls = {self._self_url}",
+        SCRIPTED,
+    ),
+    Mutation(
+        "a learner becomes a voter without a question",
+        "kv_app/leader.py",
+        "        return confirmations.voters(number) >= needed or confirmations.all(number) == "
+        "followers\n",
+        "        return True\n",
+        SCRIPTED,
+    ),
+    Mutation(
+        "a leader that has promised newer goes on committing",
+        "kv_app/quorum.py",
+        "        self._log = Log(0, 0, self._log.last_seq)\n",
+        "        pass\n",
+        QUORUM,
+    ),
+    Mutation(
+        "what is settled is applied once more where a candidate gives up",
+        "kv_app/leader.py",
+        "            record.committed = entry.seq <= replica.settled_seq\n",
+        "",
+        SCRIPTED,
+        MANY,
+    ),
+    Mutation(
+        "a lowering is in force before others know of it",
+        "kv_app/failover/quorum_change.py",
+        "acks >= confirmations_of(now.floor, followers)",
+        "acks >= 0",
+        SCRIPTED,
+    ),
+    Mutation(
+        "the floor rises before all is on as many",
+        "kv_app/failover/quorum_change.py",
+        "and holders >= now.raising.write_quorum",
+        "and holders >= 0",
+        SCRIPTED,
+    ),
+    Mutation(
+        "what is not committed is settled, and forgotten as an entry",
+        "kv_app/replica.py",
+        "settled = min(self.stable_seq, self.held.contiguous)",
+        "settled = self.held.contiguous",
+        SCRIPTED,
+    ),
+    Mutation(
+        "a write that waited where a leader ends is told that it failed",
+        "kv_app/waits.py",
+        "                future.set_exception(unknown(record, why))\n",
+        "                future.set_exception(StoreError(why))\n",
+        SCRIPTED,
+        MANY,
+    ),
+    Mutation(
+        "a read is confirmed by an answer from before it",
+        "kv_app/confirmations.py",
+        "            self._round += 1\n",
+        "            self._round += self._round == 0\n",
+        SCRIPTED,
     ),
 )

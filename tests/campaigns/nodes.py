@@ -132,6 +132,7 @@ class Cluster:
         self.client = httpx.Client(timeout=CALL_TIMEOUT_S, trust_env=False)
         self.write_quorum = write_quorum
         self._held = stage.held
+        self._leading = 0
         token = settings.get("CLUSTER_TOKEN")
         if token:
             self.client.headers["Authorization"] = f"Bearer {token}"
@@ -162,13 +163,43 @@ class Cluster:
 
     @property
     def leader(self) -> Node:
-        """The node that leads."""
-        return self.nodes[0]
+        """The node that leads, as far as ``find_leader`` found last; the first one before."""
+        return self.nodes[self._leading]
 
     @property
     def followers(self) -> list[Node]:
         """The others, in the order of their numbers."""
-        return self.nodes[1:]
+        return [node for node in self.nodes if node is not self.leader]
+
+    def find_leader(self, timeout_s: float = WAIT_TIMEOUT_S) -> Node:
+        """Waits until a node takes writes, and returns the one of the newest epoch.
+
+        Raises:
+            Violation: None does, in time.
+        """
+        wait_until(self._look_for_leader, "a node leads", timeout_s)
+        return self.leader
+
+    def _look_for_leader(self) -> bool:
+        found = (0, -1)
+        for number, node in enumerate(self.nodes):
+            status = self.status(node)
+            if status is not None and status["is_open"]:
+                found = max(found, (status["epoch"], number))
+        if found[1] < 0:
+            return False
+        self._leading = found[1]
+        return True
+
+    def status(self, node: Node) -> dict[str, Any] | None:
+        """``GET /admin/status`` of a node; None if it does not answer."""
+        if node.child is None:
+            return None
+        try:
+            answer = self.client.get(f"{node.url}/admin/status", timeout=2)
+        except httpx.HTTPError:
+            return None
+        return dict(answer.json()) if answer.is_success else None
 
     # --- processes ----------------------------------------------------------------------------
 

@@ -35,22 +35,25 @@ class Manners:
     Attributes:
         clients: How many, each on a connection of its own.
         pause_s: A client's mean pause between two writes.
+        may_move: Whether nodes may answer that they do not lead: the leader changes.
     """
 
     clients: int = 16
     pause_s: float = 0.02
+    may_move: bool = False
 
 
 class Writers:
     """Clients of one leader; all but ``stop`` belongs to the background's loop.
 
     Attributes:
+        url: Where they write; may be changed at any time.
         surprises: Answers that no client should get, one line each.
     """
 
     def __init__(self, url: str, ledger: Ledger, random: Random, manners: Manners) -> None:
         self.surprises: list[str] = []
-        self._url = url
+        self.url = url
         self._ledger = ledger
         self._random = random
         self._manners = manners
@@ -82,18 +85,20 @@ class Writers:
                 group.create_task(self._settle(retried[first : first + share]))
 
     async def _settle(self, writes: Sequence[Write]) -> None:
-        connection = Connection(self._url)
+        connection = Connection(self.url)
         try:
             for write in writes:
                 while write.outcome is not Outcome.ACKNOWLEDGED:
+                    connection = self._moved(connection)
                     await self._attempt(connection, write)
         finally:
             connection.close()
 
     async def _work(self) -> None:
-        connection, random = Connection(self._url), self._random
+        connection, random = Connection(self.url), self._random
         try:
             while not self._is_stopping:
+                connection = self._moved(connection)
                 write = self._ledger.begin(self._next_write())
                 is_impatient = random.random() < IMPATIENT_SHARE
                 if is_impatient and write.idempotency_key is not None:
@@ -108,6 +113,13 @@ class Writers:
                 await asyncio.sleep(random.uniform(0, 2 * self._manners.pause_s))
         finally:
             connection.close()
+
+    def _moved(self, connection: Connection) -> Connection:
+        """Returns a connection to where the leader is now."""
+        if connection.url == self.url:
+            return connection
+        connection.close()
+        return Connection(self.url)
 
     def _next_write(self) -> Write:
         random = self._random
@@ -160,11 +172,15 @@ class Writers:
                 write.note(Outcome.ACKNOWLEDGED, position)
         elif answer.status == HTTPStatus.GATEWAY_TIMEOUT:
             write.note(Outcome.UNKNOWN, position_of(error))
-        elif answer.status in REFUSALS and error.get("definite") is True:
+        elif self._is_refusal(answer.status) and error.get("definite") is True:
             write.note(Outcome.FAILED)
         else:
             write.note(Outcome.UNKNOWN)
             self.surprises.append(f"a write was answered {answer.status} {answer.body}")
+
+    def _is_refusal(self, status: int) -> bool:
+        is_elsewhere = self._manners.may_move and status == HTTPStatus.FORBIDDEN
+        return status in REFUSALS or is_elsewhere
 
     async def _read_back(self, connection: Connection, write: Write) -> None:
         """What a client was told is committed, it reads."""

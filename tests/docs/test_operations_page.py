@@ -11,7 +11,7 @@ import pytest
 from kv_app.api.metrics import PREFIX, NodeCollector
 from kv_app.follower import MAX_UNSYNCED_BYTES
 from kv_app.main import EXIT_USAGE
-from kv_app.messages import Role
+from kv_app.meta import Role
 from kv_app.node import EXIT_STORAGE, Node
 from kv_app.settings import Settings
 from tests.docs.pages import ROOT

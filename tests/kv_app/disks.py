@@ -14,7 +14,7 @@ import msgspec
 
 from kv_app import group_commit
 from kv_app.errors import StorageError
-from kv_app.messages import Role
+from kv_app.meta import Role
 from kv_app.storage import Storage, open_storage
 
 if TYPE_CHECKING:

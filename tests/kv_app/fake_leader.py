@@ -21,12 +21,13 @@ from kv_app.messages import (
     Operation,
     Refusal,
     RememberedWrite,
-    Role,
     Welcome,
 )
+from kv_app.meta import BaseRecord, Config, Member, Role
 from kv_app.settings import Settings
 from kv_app.snapshot import send_snapshot
 from tests.kv_app.fakes import TEST_LIMIT_S, WAIT_LIMIT_S, encode
+from tests.kv_app.roles import make_replica
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -45,7 +46,7 @@ def make_follower(
 ) -> Follower:
     """Returns a follower that holds what its disk does."""
     settings = {"role": Role.FOLLOWER, "node_id": "f1", "start_id": "s1", **options}
-    return Follower(Settings(**settings), storage, on_failure=on_failure)
+    return Follower(make_replica(Settings(**settings), storage, on_failure))
 
 
 class Channel:
@@ -124,12 +125,20 @@ class Channel:
 
     async def give_base(self, welcome: Welcome, epoch: int = 1) -> None:
         """Makes the follower a voter."""
-        assert await self.ask(Base(epoch, welcome.incarnation)) == BaseHeld(epoch)
+        assert await self.ask(Base(base(epoch), welcome.incarnation)) == BaseHeld(epoch)
+
+
+def base(epoch: int = 1, position: int = 0, forced: int = 0) -> BaseRecord:
+    """Returns what an epoch began with."""
+    config = Config((Member("leader", LEADER_URL), Member("f1", "http://f1:1")), 1, 1, 1)
+    return BaseRecord(epoch, "leader", "life", config, position, forced)
 
 
 def hello(cluster_id: str = "c1", epoch: int = 1, last_seq: int = 0) -> Hello:
     """Returns a leader's hello."""
-    return Hello(PROTOCOL_VERSION, cluster_id, epoch, "leader", LEADER_URL, last_seq)
+    return Hello(
+        PROTOCOL_VERSION, cluster_id, epoch, "leader", LEADER_URL, last_seq, "first", is_formed=True
+    )
 
 
 def put(

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from kv_app.leader import Leader
 from kv_app.messages import (
     Ack,
     Base,
     BaseHeld,
     CaughtUp,
+    Confirm,
+    Confirmed,
     Entries,
     Entry,
     Heartbeat,
@@ -26,11 +27,13 @@ from kv_app.messages import (
     Welcome,
 )
 from kv_app.settings import Settings
+from tests.kv_app.roles import forming_leader
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from kv_app.errors import StorageError
+    from kv_app.leader import Leader
     from kv_app.storage import Storage
     from kv_app.websocket_client import Listener
 
@@ -158,6 +161,7 @@ class FakeFollower:
     is_silent: bool = False
     holds_bases: bool = True
     acknowledges: bool = False
+    confirms: bool = True
     clients: list[FakeClient] = field(default_factory=list)
     headers: list[tuple[str, str]] = field(default_factory=list)
     attempts: int = 0
@@ -182,7 +186,7 @@ class FakeFollower:
         self.base_epoch, self.cluster_id, self.contiguous, self.above = 0, "", 0, ()
         self.client.close(1000, "restarts empty")
 
-    def answer(self, message: object) -> object:
+    def answer(self, message: object) -> object:  # noqa: PLR0911  one for each message
         """Returns what it says to a message, None for nothing."""
         match message:
             case Hello() if not self.is_silent:
@@ -190,18 +194,21 @@ class FakeFollower:
                     self.node_id,
                     self.start_id,
                     self.cluster_id,
-                    0,
+                    message.epoch if self.contiguous or self.above else 0,
                     self.contiguous,
                     list(self.above),
                     self.incarnation,
                     self.base_epoch,
                     self.is_durable,
+                    0,
                 )
             case Heartbeat() if not self.is_silent:
                 return Ack([])
             case Base() if self.holds_bases and message.incarnation == self.incarnation:
-                self.base_epoch = message.epoch
-                return BaseHeld(message.epoch)
+                self.base_epoch = message.record.epoch
+                return BaseHeld(message.record.epoch)
+            case Confirm() if self.confirms:
+                return Confirmed(message.round)
             case Entries() if self.acknowledges:
                 return Ack([SeqRange(entry.seq, entry.seq) for entry in message.entries])
             case SnapshotEnd() if self.acknowledges:
@@ -250,7 +257,7 @@ class FakeNetwork:
             "reconnect_max_s": 0.01,
             **options,
         }
-        return Leader(Settings(**settings), storage, on_failure=on_failure, now_ns=now_ns)
+        return forming_leader(Settings(**settings), storage, on_failure, now_ns)
 
     async def start_leader(self, *arguments: Any, **options: Any) -> Leader:
         """Returns a leader to which all that can be reached are connected; if open, they count."""

@@ -11,8 +11,10 @@ import msgspec
 
 from kv_app.errors import StoreError, all_store_errors
 from kv_app.main import create_app
-from kv_app.messages import PROTOCOL_VERSION, Base, BaseHeld, FollowerMessage, Hello, Role, Welcome
+from kv_app.messages import PROTOCOL_VERSION, Base, BaseHeld, FollowerMessage, Hello, Welcome
+from kv_app.meta import Role
 from kv_app.settings import Settings
+from tests.kv_app.fake_leader import base
 from tests.kv_app.fakes import WAIT_LIMIT_S, encode, run
 
 if TYPE_CHECKING:
@@ -121,7 +123,9 @@ async def open_channel(
         "subprotocols": [],
     }
     channel.events.put_nowait({"type": "websocket.connect"})
-    hello = Hello(PROTOCOL_VERSION, "c", epoch, "leader", "http://leader:1", 0)
+    hello = Hello(
+        PROTOCOL_VERSION, "c", epoch, "leader", "http://leader:1", 0, "first", is_formed=True
+    )
     channel.events.put_nowait({"type": "websocket.receive", "bytes": encode(hello)})
     task = asyncio.create_task(app(scope, channel.events.get, channel.answers.put))
     yield channel
@@ -137,5 +141,5 @@ async def led(client: httpx.AsyncClient, epoch: int = 1) -> AsyncIterator[OpenCh
         await channel.next()  # accepted
         event = await channel.next()
         welcome = msgspec.msgpack.decode(event["bytes"], type=Welcome)
-        assert await channel.ask(Base(epoch, welcome.incarnation)) == BaseHeld(epoch)
+        assert await channel.ask(Base(base(epoch), welcome.incarnation)) == BaseHeld(epoch)
         yield channel

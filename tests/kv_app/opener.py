@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from kv_app.errors import StorageError
-from kv_app.messages import Role
+from kv_app.meta import Role
 from kv_app.recovery import recover
 from kv_app.storage import open_storage
 
@@ -24,7 +24,7 @@ def open_one(folder: Path) -> dict[str, object]:
         storage.close()
     except StorageError as error:
         return {"refusal": str(error)}
-    remembered = found.idempotency.remembered((1 << 62, 0))
+    remembered = found.idempotency.remembered(1 << 62)
     return {
         "notice": storage.notice,
         "held": [found.held.contiguous, found.held.max_seq],

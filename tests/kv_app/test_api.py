@@ -38,6 +38,8 @@ CALLS = {
     "/ready": {"get"},
     "/metrics": {"get"},
     "/admin/quorum": {"get", "post"},
+    "/admin/promote": {"post"},
+    "/admin/status": {"get"},
     "/admin/delays": {"get", "post"},
     "/admin/links": {"get"},
     "/admin/links/{node_id}": {"post"},
@@ -641,9 +643,10 @@ def test_channel_needs_the_token_and_a_follower() -> None:
         app = client._transport.app  # type: ignore[attr-defined]
         async with open_channel(app) as channel:
             assert (await channel.next())["type"] == "websocket.accept"
+            await channel.next()  # the refusal
             closed = await channel.next()
             assert closed["code"] == CLOSE_REFUSED
-            assert "leader" in closed["reason"]
+            assert "this node is a leader" in closed["reason"]
 
     serve_follower(check_follower, cluster_token="secret")
     serve(check_leader)
@@ -722,16 +725,31 @@ WRITE_CODES = {
 }
 READ_CODES = {
     "400": {"malformed"},
+    "403": {"not_leader"},
     "404": {"not_found"},
-    "409": {"position_not_reached"},
+    "409": {"position_not_reached", "not_confirmed"},
     "413": {"too_large"},
     "429": {"too_many_in_flight"},
     "500": {"internal"},
+    "503": {"not_attempted"},
 }
 OPEN_CODES = {"500": {"internal"}}
 DATA_CODES = {"401": {"unauthorized"}, **OPEN_CODES}
 ADMIN_CODES = {"400": {"malformed"}, "403": {"not_leader"}, **DATA_CODES}
 CHANGE_CODES = {**ADMIN_CODES, "413": {"too_large"}}
+QUORUM_CODES = {
+    **CHANGE_CODES,
+    "409": {"change_under_way"},
+    "503": {"not_attempted"},
+    "504": {"outcome_unknown"},
+}
+PROMOTE_CODES = {
+    "400": {"malformed"},
+    "409": {"not_enough_survivors", "outbid"},
+    "413": {"too_large"},
+    "503": {"not_attempted"},
+    **DATA_CODES,
+}
 
 
 @pytest.mark.parametrize(
@@ -747,7 +765,9 @@ CHANGE_CODES = {**ADMIN_CODES, "413": {"too_large"}}
         ("/ready", "get", {"503": {"not_ready"}, **OPEN_CODES}),
         ("/metrics", "get", OPEN_CODES),
         ("/admin/quorum", "get", ADMIN_CODES),
-        ("/admin/quorum", "post", CHANGE_CODES),
+        ("/admin/quorum", "post", QUORUM_CODES),
+        ("/admin/promote", "post", PROMOTE_CODES),
+        ("/admin/status", "get", DATA_CODES),
         ("/admin/delays", "get", ADMIN_CODES),
         ("/admin/delays", "post", CHANGE_CODES),
         ("/admin/links", "get", ADMIN_CODES),

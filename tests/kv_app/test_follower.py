@@ -38,7 +38,9 @@ from tests.kv_app.fake_leader import (
 
 def welcome(cluster_id: str = "", epoch: int = 0, contiguous: int = 0, *above: SeqRange) -> Welcome:
     """Returns what a follower in memory that holds no base says of itself."""
-    return Welcome("f1", "s1", cluster_id, epoch, contiguous, list(above), ANY, 0, is_durable=False)
+    return Welcome(
+        "f1", "s1", cluster_id, epoch, contiguous, list(above), ANY, 0, is_durable=False, settled=0
+    )
 
 
 # --- hello and welcome ------------------------------------------------------------------------
@@ -53,7 +55,7 @@ def test_hello_to_an_empty_follower_is_welcome() -> None:
         channel = Channel(follower)
         assert await channel.ask(hello()) == welcome()
         await channel.ask(Heartbeat(0, 0))
-        assert (follower.cluster_id, follower.epoch) == ("c1", 1)
+        assert (follower.replica.meta.cluster_id, follower.epoch) == ("c1", 1)
         assert follower.leader_url == LEADER_URL
         assert follower.readiness().standing is Standing.OPEN
         channel.hang_up()
@@ -93,7 +95,7 @@ def test_hello_of_another_cluster_is_refused_and_the_data_kept() -> None:
         refusal = await stranger.heard()
         assert "another cluster" in refusal.reason
         assert await stranger.ended() == CLOSE_REFUSED
-        assert follower.cluster_id == "c1"
+        assert follower.replica.meta.cluster_id == "c1"
         assert follower.state.values() == {"k1": "v"}
 
     run(check)
@@ -130,7 +132,10 @@ def test_second_channel_of_the_same_leader_replaces_the_first() -> None:
 @pytest.mark.parametrize(
     ("message", "part"),
     [
-        (Hello(PROTOCOL_VERSION + 1, "c1", 1, "leader", LEADER_URL, 0), "version 2"),
+        (
+            Hello(PROTOCOL_VERSION + 1, "c1", 1, "leader", LEADER_URL, 0, "first", is_formed=True),
+            f"version {PROTOCOL_VERSION}",
+        ),
         (hello(epoch=4), "epoch 4 is over"),
     ],
 )
@@ -265,6 +270,6 @@ def test_snapshot_cut_off_keeps_the_follower_with_its_cluster() -> None:
         assert isinstance(await stranger.heard(), Refusal)
         assert await stranger.ended() == CLOSE_REFUSED
         await following(follower)
-        assert follower.cluster_id == "c1"
+        assert follower.replica.meta.cluster_id == "c1"
 
     run(check)

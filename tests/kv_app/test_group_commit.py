@@ -14,8 +14,7 @@ from kv_app import group_commit
 from kv_app.errors import StorageError
 from kv_app.group_commit import FOLD_EVERY, INLINE_ENTRIES, GroupCommit
 from kv_app.log import IdempotencyIndex
-from kv_app.messages import Role
-from kv_app.meta import Meta
+from kv_app.meta import Meta, Role
 from tests.kv_app.fake_leader import put
 from tests.kv_app.fakes import run, until
 

@@ -474,14 +474,16 @@ def test_lowering_k_answers_those_that_have_enough(make_network: MakeNetwork) ->
         await until(lambda: network[1].client.seqs == [1, 2])
         network[1].client.acknowledge(1)
         network[2].client.acknowledge(1)
-        leader.set_write_quorum(2)
+        leader.set_write_quorum(2)  # at seq 3: enough followers have to hear of it first
+        await until(lambda: network[2].client.seqs == [1, 2, 3])
+        assert not enough.done()
+        network[1].client.acknowledge(3)
+        network[2].client.acknowledge(3)
         await enough
         assert not few.done()
         clock.advance(ms=20)
         unknown = await expect_unknown(few)
         assert unknown.details["required"] == 3
-        leader.set_write_quorum(0)
-        assert leader.stable_seq == 2
         await leader.stop()
 
     run(check)
@@ -550,6 +552,7 @@ def test_follower_behind_two_urls_is_one_acknowledgment(make_network: MakeNetwor
         await until(lambda: not leader.links[0].is_connected)
         cluster_id = network[1].client.frames[0].cluster_id
         network[2].node_id, network[2].cluster_id, network[2].contiguous = "f1", cluster_id, 1
+        network[2].base_epoch = 1
         network[2].is_reachable = True
         await until(lambda: leader.links[1].counts)
         assert record.ack_count == 1
@@ -589,8 +592,7 @@ def test_link_statuses_tell_how_far_each_follower_is(make_network: MakeNetwork) 
     async def check() -> None:
         network = make_network(2)
         network[2].is_reachable = False
-        leader = await network.start_leader(write_quorum=0)
-        leader.set_write_quorum(1)
+        leader = await network.start_leader(write_quorum=1)
         await until(lambda: leader.links[1].detail == "nobody listens there")
         network[2].is_reachable = True
         await until(lambda: leader.links[1].is_connected)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from kv_app.errors import OutcomeUnknownError
-from kv_app.messages import Operation, Role, Version
+from kv_app.messages import Operation, Version
+from kv_app.meta import Role
 from kv_app.storage import open_storage
 from tests.kv_app.disks import Syncs, opened
 from tests.kv_app.fakes import FakeNetwork, run, until

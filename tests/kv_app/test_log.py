@@ -319,7 +319,7 @@ def test_idempotency_index_tells_what_it_remembers_and_is_restored_from_it() -> 
     assert len(index) == 3
     assert index.is_full
     assert index.oldest() == (1, 2)
-    told = index.remembered((1, 3))
+    told = index.remembered(3)
     assert [(write.idempotency_key, write.epoch, write.seq) for write in told] == [
         ("i2", 1, 2),
         ("i3", 1, 3),

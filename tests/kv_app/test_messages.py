@@ -16,6 +16,8 @@ from kv_app.messages import (
     BaseHeld,
     CaughtUp,
     Change,
+    Confirm,
+    Confirmed,
     Entries,
     Entry,
     FollowerMessage,
@@ -26,6 +28,7 @@ from kv_app.messages import (
     RawEntries,
     Refusal,
     RememberedWrite,
+    Replace,
     SeqRange,
     SnapshotBegin,
     SnapshotChunk,
@@ -34,6 +37,7 @@ from kv_app.messages import (
     Version,
     Welcome,
 )
+from kv_app.meta import BaseRecord, Config, Member
 
 encode = msgspec.msgpack.Encoder().encode
 numbers = st.integers(min_value=0, max_value=2**63 - 1)
@@ -54,24 +58,41 @@ raw_versions = st.dictionaries(texts, versions, max_size=4).map(
     lambda some: msgspec.Raw(encode(some))
 )
 remembered = st.builds(RememberedWrite, texts, digests, numbers, numbers)
+members = st.lists(st.builds(Member, texts, texts), max_size=3).map(tuple)
+configs = st.builds(Config, members, numbers, numbers, numbers)
 spans = st.lists(st.builds(SeqRange, numbers, numbers), max_size=4)
 
 from_leader = st.one_of(
-    st.builds(Hello, numbers, texts, numbers, texts, texts, numbers),
+    st.builds(Hello, numbers, texts, numbers, texts, texts, numbers, texts, st.booleans()),
     st.builds(Entries, st.lists(entries, max_size=4), numbers),
     st.builds(Heartbeat, numbers, numbers),
     st.builds(SnapshotBegin, numbers),
     st.builds(SnapshotChunk, numbers, st.booleans(), raw_versions, digests),
     st.builds(SnapshotKeys, st.lists(remembered, max_size=3)),
     st.builds(SnapshotEnd, digests),
-    st.builds(Base, numbers, texts),
+    st.builds(Base, st.builds(BaseRecord, numbers, texts, texts, configs, numbers), texts),
+    st.builds(Replace, numbers),
+    st.builds(Confirm, numbers),
 )
 from_follower = st.one_of(
-    st.builds(Welcome, texts, texts, texts, numbers, numbers, spans, texts, numbers, st.booleans()),
+    st.builds(
+        Welcome,
+        texts,
+        texts,
+        texts,
+        numbers,
+        numbers,
+        spans,
+        texts,
+        numbers,
+        st.booleans(),
+        numbers,
+    ),
     st.builds(Ack, spans),
     st.builds(CaughtUp, numbers),
-    st.builds(Refusal, texts),
+    st.builds(Refusal, texts, numbers),
     st.builds(BaseHeld, numbers),
+    st.builds(Confirmed, numbers),
 )
 
 
@@ -103,7 +124,10 @@ ENTRY = Entry(1, 2, int(Operation.PUT), "k", "v", None)
 BATCH = Entry(1, 3, int(Operation.BATCH), "", None, "i", (Change("a", "1"), Change("b", None)))
 VERSIONS = {"k": Version(None, 1, 2)}
 FROM_LEADER = [
-    (Hello(2, "c", 2, "n", "u", 3), [1, 2, "c", 2, "n", "u", 3]),
+    (
+        Hello(2, "c", 2, "n", "u", 3, "a", is_formed=False),
+        [1, 2, "c", 2, "n", "u", 3, "a", False],
+    ),
     (
         Entries([ENTRY, BATCH], 1),
         [
@@ -123,17 +147,39 @@ FROM_LEADER = [
     ),
     (SnapshotKeys([RememberedWrite("i", b"f", 1, 2)]), [6, [["i", b"f", 1, 2]]]),
     (SnapshotEnd(b"d"), [7, b"d"]),
-    (Base(2, "life"), [8, 2, "life"]),
+    (
+        Base(BaseRecord(2, "a", "b", Config((Member("a", "http://a"),), 1, 1, 2), 7, 1), "life"),
+        [
+            8,
+            {
+                "epoch": 2,
+                "leader_id": "a",
+                "leader_incarnation": "b",
+                "config": {
+                    "members": [{"node_id": "a", "url": "http://a"}],
+                    "write_quorum": 1,
+                    "floor": 1,
+                    "wanted": 2,
+                },
+                "position": 7,
+                "forced": 1,
+            },
+            "life",
+        ],
+    ),
+    (Replace(4), [9, 4]),
+    (Confirm(3), [10, 3]),
 ]
 FROM_FOLLOWER = [
     (
-        Welcome("n", "s", "c", 1, 2, [SeqRange(4, 5)], "life", 1, is_durable=True),
-        [1, "n", "s", "c", 1, 2, [[4, 5]], "life", 1, True],
+        Welcome("n", "s", "c", 1, 2, [SeqRange(4, 5)], "life", 1, is_durable=True, settled=2),
+        [1, "n", "s", "c", 1, 2, [[4, 5]], "life", 1, True, 2],
     ),
     (Ack([SeqRange(1, 3)]), [2, [[1, 3]]]),
     (CaughtUp(7), [3, 7]),
-    (Refusal("why"), [4, "why"]),
+    (Refusal("why", 3), [4, "why", 3]),
     (BaseHeld(2), [5, 2]),
+    (Confirmed(3), [6, 3]),
 ]
 
 
@@ -148,7 +194,7 @@ def test_every_message_of_the_channel_has_its_bytes_pinned() -> None:
 )
 def test_message_on_the_wire_is_the_array_of_its_fields(message: Any, plain: list[object]) -> None:
     """Tag and field order are the format; a change of them needs a new protocol version."""
-    assert PROTOCOL_VERSION == 2
+    assert PROTOCOL_VERSION == 3
     assert encode(message) == encode(plain)
 
 

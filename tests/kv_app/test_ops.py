@@ -10,7 +10,8 @@ import pytest
 
 from kv_app.api.ops import DUMP_KEYS_PER_CHUNK, digest_json, dump_json
 from kv_app.bodies import DigestAnswer
-from kv_app.messages import Role, Version
+from kv_app.messages import Version
+from kv_app.meta import Role
 from kv_app.state import State, bucket_of
 
 if TYPE_CHECKING:

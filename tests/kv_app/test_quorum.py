@@ -264,3 +264,34 @@ def test_log_behind_an_uncommitted_entry_is_trimmed_up_to_it_as_entries_come() -
         pair.append()
         assert len(pair.log) == 4
         assert pair.log.first_seq == 1 + waiting
+
+
+def test_after_its_end_nothing_is_committed_any_more() -> None:
+    """What is on its way when an epoch is over may come to another meaning in the next one."""
+    pair = Pair(NO_LIMIT, 1, has_disk=True)
+    pair.append()
+    pair.append()
+    pair.acknowledge(0, [(1, 2)])
+    pair.tracker.close()
+    pair.tracker.advance_durable(2)
+    pair.tracker.acknowledge(1, [SeqRange(1, 2)])
+    pair.tracker.set_write_quorum(0)
+    assert pair.commits == []
+    assert pair.tracker.stable_seq == 0
+
+
+def test_base_is_committed_as_a_whole_and_told_of_in_order() -> None:
+    """The epoch opens with it; what commits in its order is not told of a second time."""
+    told: list[tuple[int, int]] = []
+    log = Log(NO_LIMIT, NO_LIMIT, last_seq=2)
+    for seq in (3, 4, 5):
+        entry = Entry(1, seq, int(Operation.PUT), "key", "value", None)
+        log.append(LogRecord(entry, b"", 0, DelayModel(), 0, 0))
+    tracker = QuorumTracker(log, 0, lambda _: None, lambda first, last: told.append((first, last)))
+    assert (tracker.stable_seq, tracker.durable_seq) == (2, 5)
+    tracker.commit_base()
+    entry = Entry(2, 6, int(Operation.PUT), "key", "value", None)
+    log.append(record := LogRecord(entry, b"", 0, DelayModel(), 0, 0))
+    tracker.begin(record, is_durable=True)
+    assert told == [(3, 5)]
+    assert tracker.stable_seq == 6

@@ -26,6 +26,7 @@ from kv_app.messages import (
 )
 from tests.kv_app.fake_leader import (
     Channel,
+    base,
     entries,
     following,
     hello,
@@ -56,7 +57,7 @@ def test_channel_replaced_before_its_welcome_was_sent_ends_like_any_other() -> N
 
 @pytest.mark.parametrize(
     "message",
-    [Heartbeat(0, 0), entries(put(1)), SnapshotBegin(0), SnapshotEnd(b""), Base(1, "life")],
+    [Heartbeat(0, 0), entries(put(1)), SnapshotBegin(0), SnapshotEnd(b""), Base(base(), "life")],
 )
 def test_channel_without_a_hello_is_closed(message: Any) -> None:
     """Nothing is taken from who has not said who he is."""

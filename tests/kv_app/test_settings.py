@@ -9,7 +9,7 @@ import pytest
 
 from kv_app.delays import DelayKind
 from kv_app.errors import SettingsError
-from kv_app.messages import Role
+from kv_app.meta import Role
 from kv_app.settings import MAX_FOLLOWERS, Settings
 
 THREE_FOLLOWERS = "http://127.0.0.1:8001,http://127.0.0.1:8002,http://127.0.0.1:8003"

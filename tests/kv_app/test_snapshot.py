@@ -135,7 +135,7 @@ def test_snapshot_gives_way_after_every_message() -> None:
 
         writes = [RememberedWrite("i", b"f", 1, 1)]
         await snapshot.send_snapshot(sent.append, give_way, State(), writes, 1)
-        assert ways == list(range(2, BUCKETS + 3))
+        assert ways == list(range(2, BUCKETS + 4))
 
     run(check)
 

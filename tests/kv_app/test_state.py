@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from zlib import crc32
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kv_app.messages import Change, Entry, Operation, Version
-from kv_app.state import BUCKETS, State, bucket_of
+from kv_app.state import BUCKETS, CONFIG_KEY, State, bucket_of
 
 if TYPE_CHECKING:
     import random
@@ -140,12 +139,60 @@ def test_deletion_is_a_version_without_a_value() -> None:
     assert state.values() == {"a": ""}
 
 
-@pytest.mark.parametrize("operation", [Operation.NOOP, Operation.CONFIG])
-def test_entry_that_writes_no_key_changes_nothing(operation: Operation) -> None:
-    """No-ops and configuration take positions, not keys."""
+def test_entry_that_writes_no_key_changes_nothing() -> None:
+    """No-ops take positions, not keys."""
     state = State()
-    state.apply(Entry(1, 1, int(operation), "", "value", None))
+    state.apply(Entry(1, 1, int(Operation.NOOP), "", "value", None))
     check_against(state, {})
+
+
+def test_configuration_is_kept_like_a_key_that_nobody_sees() -> None:
+    """Replicas that differ in it have other digests; a dump does not show it."""
+    state, other = State(), State()
+    state.apply(Entry(1, 1, int(Operation.CONFIG), "", "{}", None))
+    assert state.read(CONFIG_KEY) == Version("{}", 1, 1)
+    assert (state.values(), state.keys) == ({}, 0)
+    assert state.bucket(bucket_of(CONFIG_KEY)) == {}
+    assert not any(part for _, part, _ in state.bucket_chunks(10, 10))
+    assert [part for _, part, _ in state.settled_chunks(10, 10) if part] == [
+        {CONFIG_KEY: Version("{}", 1, 1)}
+    ]
+    assert state.digests() != other.digests()
+
+
+@given(
+    st.permutations(range(1, 9)),
+    st.lists(st.tuples(st.sampled_from("ab"), st.none() | st.just("v")), min_size=8, max_size=8),
+    st.integers(0, 8),
+)
+def test_what_is_not_settled_can_be_taken_back(
+    order: list[int], writes: list[tuple[str, str | None]], settled: int
+) -> None:
+    """Against the obvious model: only what is settled was ever applied.
+
+    Entries come in any order; those up to a position settle, as they have come.
+    """
+    state, model = State(), State()
+    entries = {seq: make_entry((1, seq), *write) for seq, write in enumerate(writes, start=1)}
+    done = 0
+    for seq in order:
+        state.apply_unsettled(entries[seq])
+        come = set(order[: order.index(seq) + 1])
+        while done < settled and done + 1 in come:
+            done += 1
+            state.settle(entries[done])
+    check_against(state, newest_of(list(entries.values())))
+    assert done == settled
+    for seq in range(1, settled + 1):
+        model.apply(entries[seq])
+    chunks = {k: v for _, part, _ in state.settled_chunks(10, 99) for k, v in part.items()}
+    assert chunks == all_versions(model)
+    state.revert()
+    assert not state.has_unsettled
+    check_against(state, all_versions(model))
+    for seq in range(settled + 1, 9):
+        state.apply_unsettled(entries[seq])
+    check_against(state, newest_of(list(entries.values())))
 
 
 def test_keys_spread_evenly_over_the_buckets() -> None:
@@ -183,10 +230,10 @@ def test_forgotten_deletions_are_all_at_or_below_the_position(
     """Values stay whatever is forgotten; a later deletion above the position stays."""
     state = filled(first)
     before = newest_of(first)
-    forgotten = state.forget_deletions(*position)
+    forgotten = state.forget_deletions(position[1])
     for key in forgotten:
         assert before[key].value is None
-        assert (before[key].epoch, before[key].seq) <= position
+        assert before[key].seq <= position[1]
     held = {key: version for key, version in before.items() if key not in forgotten}
     check_against(state, held)
     assert len(set(forgotten)) == len(forgotten)
@@ -205,10 +252,10 @@ def test_forgotten_deletions_are_all_at_or_below_the_position(
 def test_all_deletions_are_forgotten_at_the_highest_position(entries: list[Entry]) -> None:
     """Nothing of a deletion remains, in whatever order they came."""
     state = filled(entries)
-    state.forget_deletions(4, 0)
+    state.forget_deletions(1 << 40)
     live = {key: v for key, v in newest_of(entries).items() if v.value is not None}
     check_against(state, live)
-    assert state.forget_deletions(4, 0) == []
+    assert state.forget_deletions(1 << 40) == []
 
 
 def test_deletion_that_may_not_be_forgotten_yet_delays_later_ones_only() -> None:
@@ -216,10 +263,10 @@ def test_deletion_that_may_not_be_forgotten_yet_delays_later_ones_only() -> None
     state = State()
     for seq, key in [(1, "a"), (9, "b"), (2, "c"), (8, "d")]:
         state.apply(make_entry((1, seq), key, None))
-    assert state.forget_deletions(1, 5) == ["a"]
+    assert state.forget_deletions(5) == ["a"]
     state.apply(make_entry((1, 10), "b", "again"))
-    assert state.forget_deletions(1, 5) == ["c"]
-    assert state.forget_deletions(1, 8) == ["d"]
+    assert state.forget_deletions(5) == ["c"]
+    assert state.forget_deletions(8) == ["d"]
     check_against(state, {"b": Version("again", 1, 10)})
 
 
@@ -236,20 +283,20 @@ def test_state_that_took_a_snapshot_holds_it_and_what_is_newer(
         for key, version in part.items():
             copy.install(key, version)
         if ends_bucket:
-            copy.drop_missing(bucket, present, *position)
+            copy.drop_missing(bucket, present, position[1])
             present.clear()
     for key, version in snapshot.items():
         old = model.get(key)
         if old is None or (version.epoch, version.seq) > (old.epoch, old.seq):
             model[key] = version
-    kept = {k: v for k, v in model.items() if k in snapshot or (v.epoch, v.seq) > position}
+    kept = {k: v for k, v in model.items() if k in snapshot or v.seq > position[1]}
     check_against(copy, kept)
 
 
 def test_dropped_keys_are_named_and_other_buckets_left_alone() -> None:
     """Who keeps the state on disk learns what to remove there."""
     state = filled([make_entry((1, 1), "a", "1"), make_entry((1, 2), NEIGHBOURS[0], None)])
-    assert state.drop_missing(bucket_of(NEIGHBOURS[0]), set(), 1, 2) == [NEIGHBOURS[0]]
+    assert state.drop_missing(bucket_of(NEIGHBOURS[0]), set(), 2) == [NEIGHBOURS[0]]
     check_against(state, {"a": Version("1", 1, 1)})
 
 
@@ -303,7 +350,7 @@ def test_chunks_of_a_state_that_changes_meanwhile_hold_the_versions_of_their_mom
     assert before[-1] == (bucket, {one: Version("1", 1, 1)}, False)
     state.apply(make_entry((1, 4), two, "2"))
     state.apply(make_entry((1, 5), late, "1"))
-    state.forget_deletions(1, 3)
+    state.forget_deletions(3)
     assert next(parts) == (bucket, {two: Version("2", 1, 4)}, False)
     assert next(parts) == (bucket, {}, True)
     assert [number for number, _, _ in parts] == list(range(bucket + 1, BUCKETS))

@@ -8,8 +8,8 @@ import msgspec
 import pytest
 
 from kv_app.errors import StorageError
-from kv_app.messages import Role, Version
-from kv_app.meta import FORMAT, BaseRecord, Config, Member, Meta, Promise
+from kv_app.messages import Version
+from kv_app.meta import FORMAT, BaseRecord, Config, Member, Meta, Promise, Role
 from kv_app.storage import MIN_FOLD, Storage, open_storage
 from tests.kv_app.disks import NODE_ID, append, crash, flush, opened
 from tests.kv_app.fake_leader import put
@@ -42,13 +42,13 @@ def test_new_disk_holds_a_node_of_its_name_that_knows_nothing(folder: Path) -> N
 
 def test_record_of_a_node_comes_back_as_it_was_saved(folder: Path) -> None:
     """Promise, base, members, k and floor: all that later epochs rest on."""
-    config = Config((Member("a", "http://a:1"), Member("", "http://b:1")), 1, 1)
+    config = Config((Member("a", "http://a:1"), Member("", "http://b:1")), 1, 1, 2)
     with opened(folder) as storage:
         saved = msgspec.structs.replace(
             storage.meta,
             cluster_id="c",
             promise=Promise(3, "a", "attempt"),
-            base=BaseRecord(2, "a", config, (1, 7)),
+            base=BaseRecord(2, "a", "life", config, 7, 1),
             folded=(1, 5),
             stable=(1, 6),
         )
@@ -175,7 +175,7 @@ def test_snapshot_under_way_keeps_older_entries_from_its_versions(folder: Path) 
 def entries_on_disk(storage: Storage) -> list[int]:
     """Returns the positions of all entries that take room, also of those that are read no more."""
     keys = [bytes(key) for key in storage._database.keys()]  # noqa: SIM118  it is no dict
-    return [int.from_bytes(key[9:]) for key in keys if key.startswith(b"L")]
+    return [int.from_bytes(key[1:]) for key in keys if key.startswith(b"L")]
 
 
 def test_entries_that_were_folded_or_replaced_by_a_snapshot_take_no_room(folder: Path) -> None:

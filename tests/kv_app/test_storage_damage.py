@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from kv_app.messages import Role
+from kv_app.meta import Role
 from kv_app.storage import open_storage
 from kv_app.wal import BLOCK_BYTES, whole_records
 from tests.kv_app.disks import NODE_ID, append, crash, flush, memory_folder

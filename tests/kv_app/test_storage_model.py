@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from kv_app import storage as storage_module
 from kv_app.errors import StorageError
 from kv_app.log import HeldPositions, fingerprint_of
-from kv_app.messages import Change, Entry, Operation, RememberedWrite, Role, Version
-from kv_app.meta import BaseRecord, Position, Promise
+from kv_app.messages import Change, Entry, Operation, RememberedWrite, Version
+from kv_app.meta import BaseRecord, Config, Position, Promise, Role
 from kv_app.recovery import recover
 from kv_app.storage import open_storage
 from tests.kv_app.disks import NODE_ID, append, crash, flush, memory_folder
@@ -184,7 +184,7 @@ class Pair:
         """Begins an epoch, without a hole in the one before."""
         self.fill()
         self.epoch += 1
-        base = BaseRecord(self.epoch, "leader", position=(1, 2))
+        base = BaseRecord(self.epoch, "leader", "life", Config((), 0, 0, 0), 2)
         meta = msgspec.structs.replace(
             self.storage.meta, promise=Promise(self.epoch, "leader"), base=base
         )
@@ -221,7 +221,7 @@ class Pair:
         held = model.held()
         assert found.held == held
         assert found.held.max_seq == held.max_seq
-        remembered = found.idempotency.remembered((MANY, 0))
+        remembered = found.idempotency.remembered(MANY)
         assert sorted(remembered, key=lambda write: (write.epoch, write.seq)) == (
             model.idempotency()
         )

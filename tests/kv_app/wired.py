@@ -8,18 +8,20 @@ import itertools
 from typing import TYPE_CHECKING, Any
 
 from kv_app.errors import StorageError
-from kv_app.leader import Leader
-from kv_app.messages import Operation, Role
+from kv_app.messages import Operation
+from kv_app.meta import Role
 from kv_app.settings import Settings
 from kv_app.storage import Storage, open_storage
 from tests.kv_app.disks import crash
 from tests.kv_app.fake_leader import make_follower
 from tests.kv_app.fakes import until
+from tests.kv_app.roles import forming_leader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from kv_app.leader import Leader
     from kv_app.log import LogRecord
     from kv_app.websocket_client import Listener
 
@@ -202,7 +204,7 @@ class Wired:
             **self._options,
             **options,
         }
-        self.leader = Leader(Settings(**settings), self.storage)
+        self.leader = forming_leader(Settings(**settings), self.storage)
         self.leader.start()
         return self.leader
 

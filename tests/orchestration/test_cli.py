@@ -18,11 +18,11 @@ def own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_without_arguments_it_says_what_it_is(capsys: pytest.CaptureFixture[str]) -> None:
-    """And names three commands to try first."""
+    """And names four commands to try first."""
     assert run([]) == 0
     out = capsys.readouterr().out
     assert "write quorum" in out
-    assert sum(line.startswith("  quorumeter ") for line in out.splitlines()) == 3
+    assert sum(line.startswith("  quorumeter ") for line in out.splitlines()) == 4
 
 
 @pytest.mark.parametrize("command", sorted(cli.commands))

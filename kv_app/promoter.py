@@ -1,0 +1,435 @@
+"""One attempt to begin an epoch: probe, seal, check, merge, switch. Opening is the leader's.
+
+What is decided on the way is in ``failover``; here it is asked, waited for and written.
+"""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import msgspec
+
+from kv_app.errors import NotEnoughSurvivorsError, OutbidError, ProtocolViolationError
+from kv_app.failover.calls import (
+    Answer,
+    Check,
+    Denied,
+    Fetch,
+    Fetched,
+    FetchWhole,
+    Held,
+    Probe,
+    Probed,
+    Question,
+    Seal,
+    Sealed,
+)
+from kv_app.failover.electors import own_url
+from kv_app.failover.merging import MergePlan, plan
+from kv_app.failover.sufficiency import Judgement, judge, next_config
+from kv_app.messages import (
+    UNREADABLE,
+    Entry,
+    LeaderMessage,
+    Operation,
+    SeqRange,
+    SnapshotBegin,
+    SnapshotChunk,
+    SnapshotEnd,
+    SnapshotKeys,
+)
+from kv_app.meta import BaseRecord, Member, Promise
+from kv_app.peers import PeerError, Peers
+from kv_app.replica import Replica
+from kv_app.snapshot import SnapshotReader
+from kv_app.staged import Staged
+
+logger = logging.getLogger("kv_app.promoter")
+
+# How long all are waited for, not just enough of them: who answers late would be missing later.
+PROBE_TIMEOUT_S: Final = 1.0
+SEAL_TIMEOUT_S: Final = 2.0
+FETCH_TIMEOUT_S: Final = 10.0
+
+_decode_message: Final = msgspec.msgpack.Decoder(LeaderMessage).decode
+
+
+class Agrees(Protocol):
+    """The node that wants to lead, as its attempt sees it."""
+
+    replica: Replica
+
+    def probed(self) -> Probed:
+        """Returns where it stands."""
+
+    async def seal(self, seal: Seal) -> Sealed | Denied:
+        """Promises, and says what it holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What is asked of a promotion.
+
+    Attributes:
+        urls: Whom to ask; all members if empty.
+        write_quorum: The k that is wanted; what was wanted last if None.
+        force: Go on with whatever answers.
+        is_own: True if the node wants it by itself: then not while another one leads.
+    """
+
+    urls: tuple[str, ...] = ()
+    write_quorum: int | None = None
+    force: bool = False
+    is_own: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Promotion:
+    """What an attempt has come to: the node holds the base of a new epoch, and has promised.
+
+    Attributes:
+        base: The base.
+        promise: The promise.
+        is_blank: True if the node held no base before.
+        sealed: The URLs of the voters that were sealed.
+        missing: Those of all other members.
+        required: How many followers have to be sealed without the old leader.
+        noops: How many positions nobody held.
+        may_have_lost: What may be missing, one sentence; empty if nothing is.
+    """
+
+    base: BaseRecord
+    promise: Promise
+    is_blank: bool
+    sealed: tuple[str, ...]
+    missing: tuple[str, ...]
+    required: int
+    noops: int
+    may_have_lost: str
+
+
+class NobodyHoldsDataError(NotEnoughSurvivorsError):
+    """No node that answers holds the data of any cluster."""
+
+
+class LedElsewhereError(Exception):
+    """A node that would lead again by itself found that another one does, or did so later."""
+
+
+async def promote(node: Agrees, peers: Peers, wish: Wish) -> Promotion:
+    """Makes a node's log the base of a new epoch.
+
+    Raises:
+        NotEnoughSurvivorsError: Who answers need not hold all that was acknowledged.
+        OutbidError: Another node has promised a newer epoch.
+        LedElsewhereError: Another node leads, and that was asked for.
+        StorageError: The disk failed.
+    """
+    attempt = _Attempt(node, peers, wish)
+    await attempt.probe()
+    await attempt.seal()
+    await attempt.check()
+    return await attempt.merge()
+
+
+class _Attempt:
+    """One attempt, step by step."""
+
+    def __init__(self, node: Agrees, peers: Peers, wish: Wish) -> None:
+        self._node = node
+        self._peers = peers
+        self._wish = wish
+        self._replica = node.replica
+        self._is_blank = node.replica.meta.base is None
+        self._members: tuple[Member, ...] = ()
+        self._own_url = node.replica.settings.advertise_url
+        self._cluster_id = node.replica.meta.cluster_id
+        self._promise = Promise(0, "")
+        self._sealed: dict[str, Sealed] = {}
+        self._judgement: Judgement
+
+    # --- probe ----------------------------------------------------------------------------------
+
+    async def probe(self) -> None:
+        """Asks who is there and how far they are, without any promise."""
+        own = self._node.probed()
+        settings = self._replica.settings
+        config = own.config
+        urls = [member.url for member in config.members] if config else [*settings.follower_urls]
+        answers = await self._ask(self._others(self._wish.urls or urls), Probe(), PROBE_TIMEOUT_S)
+        probed = {url: one for url, one in answers.items() if isinstance(one, Probed)}
+        if self._is_blank:
+            self._learn(probed)
+            config = next((one.config for one in probed.values() if one.config), None)
+        if config is None:
+            raise NobodyHoldsDataError(
+                "No node that answers knows who belongs to the cluster; bring one back that has "
+                "data.",
+                required=1,
+                sealed=0,
+                missing=list(urls),
+            )
+        self._members = config.members
+        self._own_url = own_url(config.members, settings.node_id, settings.advertise_url)
+        probed = {url: one for url, one in probed.items() if one.cluster_id == self._cluster_id} | {
+            self._own_url: own
+        }
+        if self._wish.is_own:
+            self._check_not_led(probed, own)
+        heard = max(one.promised for one in probed.values())
+        held = {url: _as_sealed(one) for url, one in probed.items()}
+        self._require(judge(self._members, held), "Nobody has promised anything.")
+        attempt = secrets.token_hex(8)
+        self._promise = Promise(heard + 1, settings.node_id, attempt)
+
+    def _others(self, urls: Sequence[str]) -> list[str]:
+        mine = {self._own_url, self._replica.settings.advertise_url}
+        return [url for url in dict.fromkeys(urls) if url not in mine]
+
+    def _learn(self, probed: Mapping[str, Probed]) -> None:
+        """Takes over whose data it is, of a node that has none itself."""
+        clusters = {one.cluster_id for one in probed.values() if one.base is not None}
+        settings = self._replica.settings
+        if not clusters:
+            return
+        if len(clusters) > 1:
+            raise OutbidError(
+                f"The nodes that answer hold the data of {len(clusters)} clusters; this one has "
+                "no data and cannot tell which it belongs to."
+            )
+        [self._cluster_id] = clusters
+        for one in probed.values():
+            members = one.config.members if one.config is not None else ()
+            if members and settings.advertise_url not in {member.url for member in members}:
+                raise OutbidError(
+                    f"{settings.advertise_url} is no member of the cluster whose data the others "
+                    "hold; start this node with the ADVERTISE_URL of a member."
+                )
+
+    def _check_not_led(self, probed: Mapping[str, Probed], own: Probed) -> None:
+        for url, one in probed.items():
+            if one.is_leading and one.promised >= own.promised and url != self._own_url:
+                raise LedElsewhereError(f"{url} leads epoch {one.promised}")
+            if one.base is not None and own.base is not None and one.base.epoch > own.base.epoch:
+                raise LedElsewhereError(f"{one.base.leader_id} began epoch {one.base.epoch}")
+
+    # --- seal -----------------------------------------------------------------------------------
+
+    async def seal(self) -> None:
+        """Has all members promise, the old leader too, and hears what they hold."""
+        seal = Seal(self._cluster_id, self._promise)
+        own = await self._node.seal(seal)
+        if isinstance(own, Denied):
+            raise self._outbid(own)
+        urls = self._wish.urls or [member.url for member in self._members]
+        answers = await self._ask(self._others(urls), seal, SEAL_TIMEOUT_S)
+        names = {own.node_id}
+        self._sealed = {self._own_url: own}
+        for url, answer in answers.items():
+            if isinstance(answer, Denied) and answer.promised >= self._promise.epoch:
+                raise self._outbid(answer)
+            if isinstance(answer, Sealed) and answer.node_id not in names:
+                names.add(answer.node_id)
+                self._sealed[url] = answer
+        self._judgement = judge(self._members, self._sealed)
+        self._require(self._judgement, "Those that answered have promised, and wait for a leader.")
+
+    def _require(self, judgement: Judgement, so_far: str) -> None:
+        if judgement.is_sufficient or (self._wish.force and judgement.base is not None):
+            return
+        raise NotEnoughSurvivorsError(
+            f"The nodes that answer need not hold all that was acknowledged: {judgement.reason}. "
+            f"{so_far} Bring back {', '.join(judgement.missing) or 'the data'}, or use force if "
+            "they are gone for good.",
+            required=judgement.required,
+            sealed=len(judgement.voters),
+            missing=list(judgement.missing),
+        )
+
+    def _outbid(self, denied: Denied) -> OutbidError:
+        return OutbidError(
+            f"Another attempt goes on: {denied.reason}; ask who leads, or try again.",
+            promised=denied.promised,
+        )
+
+    # --- check ----------------------------------------------------------------------------------
+
+    async def check(self) -> None:
+        """Asks all that were sealed again: who has lost its data may have lost its promise."""
+        voters = [url for url in self._judgement.voters if url != self._own_url]
+
+        async def held(url: str) -> bool:
+            question = Check(self._promise, self._sealed[url].incarnation)
+            return isinstance(await self._call(url, question, SEAL_TIMEOUT_S), Held)
+
+        answers = await asyncio.gather(*(held(url) for url in voters))
+        lost = [url for url, holds in zip(voters, answers, strict=True) if not holds]
+        if lost:
+            raise OutbidError(f"{', '.join(lost)} did not keep the promise; try again.")
+        self._check_own()
+
+    def _check_own(self) -> None:
+        if self._replica.meta.promise != self._promise:
+            raise OutbidError("This node has promised itself to a newer epoch meanwhile.")
+
+    # --- merge ----------------------------------------------------------------------------------
+
+    async def merge(self) -> Promotion:
+        """Takes over what the sealed nodes hold together, and makes it this node's log."""
+        judgement, replica = self._judgement, self._replica
+        if judgement.base is None or judgement.config is None:
+            raise RuntimeError("judged to be enough")
+        epoch = judgement.base.epoch
+        sources = {
+            url: one
+            for url, one in self._sealed.items()
+            if one.base is not None and one.base.epoch == epoch
+        }
+        staged = self._stage(judgement.base)
+        merged = plan(sources, staged.held)
+        await self._fetch(sources, merged, staged)
+        self._check_own()
+        staged.take(
+            Entry(self._promise.epoch, seq, int(Operation.NOOP), "", None, None)
+            for seq in merged.noops
+        )
+        base = self._base(judgement, merged.position)
+        # From here to the end nothing waits: the promise that was just looked at still holds.
+        replica.switch(staged, base, self._promise, merged.stable, cluster_id=self._cluster_id)
+        is_forced = not judgement.is_sufficient
+        lost = _may_have_lost(judgement, merged) if is_forced else ""
+        if lost:
+            logger.warning("%s", lost)
+        return Promotion(
+            base,
+            self._promise,
+            self._is_blank,
+            judgement.voters,
+            judgement.missing,
+            judgement.required,
+            len(merged.noops),
+            lost,
+        )
+
+    def _stage(self, newest: BaseRecord) -> Staged:
+        """Begins with what this node holds of the newest base's log."""
+        replica = self._replica
+        own = replica.meta.base
+        if own is None or own.epoch < newest.forced:
+            return replica.stage(0)
+        staged = replica.stage(replica.settled_seq)
+        if own.epoch == newest.epoch:
+            staged.take(replica.log.above(replica.settled_seq))
+        return staged
+
+    def _base(self, judgement: Judgement, position: int) -> BaseRecord:
+        old, config = judgement.base, judgement.config
+        if old is None or config is None:
+            raise RuntimeError("judged to be enough")
+        others = sum(url != self._own_url for url in judgement.voters)
+        epoch, meta = self._promise.epoch, self._replica.meta
+        return BaseRecord(
+            epoch,
+            meta.node_id,
+            meta.incarnation,
+            next_config(config, others, self._wish.write_quorum),
+            position,
+            old.forced if judgement.is_sufficient else epoch,
+        )
+
+    async def _fetch(
+        self, sources: Mapping[str, Sealed], merged: MergePlan, staged: Staged
+    ) -> None:
+        if merged.whole_from is not None:
+            await self._fetch_whole(merged.whole_from, sources[merged.whole_from], staged)
+        for url, ranges in merged.fetches.items():
+            await self._fetch_entries(url, sources[url].incarnation, ranges, staged)
+
+    async def _fetch_entries(
+        self, url: str, incarnation: str, ranges: list[SeqRange], staged: Staged
+    ) -> None:
+        while ranges:
+            question = Fetch(self._promise, incarnation, ranges)
+            answer = await self._call(url, question, FETCH_TIMEOUT_S)
+            if not isinstance(answer, Fetched) or not answer.entries:
+                raise OutbidError(f"{url} did not hand over its entries; try again.")
+            staged.take(answer.entries)
+            last = answer.entries[-1].seq
+            ranges = [
+                SeqRange(max(span.first, last + 1), span.last)
+                for span in ranges
+                if span.last > last
+            ]
+
+    async def _fetch_whole(self, url: str, source: Sealed, staged: Staged) -> None:
+        """Takes over all that is settled on another node, in place of what this one has of it."""
+        question = FetchWhole(self._promise, source.incarnation)
+        reader: SnapshotReader | None = None
+        is_whole = False
+        try:
+            async for frame in self._peers.whole(url, question):
+                message = _decode_message(frame)
+                if isinstance(message, SnapshotBegin):
+                    reader = SnapshotReader(message.stable_seq)
+                    staged.begin_snapshot()
+                elif reader is not None and isinstance(message, SnapshotChunk):
+                    staged.install(reader.read(message))
+                    if message.ends_bucket:
+                        reader.end_bucket()
+                elif reader is not None and isinstance(message, SnapshotKeys):
+                    reader.check_keys(message.writes)
+                    staged.restore(message.writes)
+                elif reader is not None and isinstance(message, SnapshotEnd):
+                    reader.check_end(message)
+                    staged.finish_snapshot(reader.stable_seq)
+                    is_whole = True
+                self._check_own()
+        except (PeerError, ProtocolViolationError, *UNREADABLE) as error:
+            raise OutbidError(f"{url} did not hand over its data ({error}); try again.") from error
+        if not is_whole:
+            raise OutbidError(f"{url} did not hand over its data; try again.")
+
+    # --- asking ---------------------------------------------------------------------------------
+
+    async def _ask(
+        self, urls: Sequence[str], question: Question, timeout_s: float
+    ) -> dict[str, Answer]:
+        """Asks some nodes at once; returns the answers of those that gave one in time."""
+        asked: list[Awaitable[Answer | None]] = [
+            self._call(url, question, timeout_s) for url in urls
+        ]
+        answers = await asyncio.gather(*asked)
+        return {url: one for url, one in zip(urls, answers, strict=True) if one is not None}
+
+    async def _call(self, url: str, question: Question, timeout_s: float) -> Answer | None:
+        try:
+            return await self._peers.call(url, question, timeout_s)
+        except PeerError as error:
+            logger.info("%s", error)
+            return None
+
+
+def _as_sealed(probed: Probed) -> Sealed:
+    return Sealed(
+        probed.node_id,
+        probed.incarnation,
+        probed.base,
+        probed.config,
+        probed.config_epoch,
+        probed.config_seq,
+        0,
+        0,
+        probed.contiguous,
+        [],
+    )
+
+
+def _may_have_lost(judgement: Judgement, merged: MergePlan) -> str:
+    missing = ", ".join(judgement.missing) or "nobody"
+    return (
+        f"Begun by force without {missing}: what was acknowledged above seq {merged.stable} may be "
+        f"lost ({len(merged.noops)} positions below {merged.position} were found nowhere)."
+    )

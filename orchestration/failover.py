@@ -1,0 +1,223 @@
+"""Finds out where the nodes of a cluster stand, and what a promotion would come to. Reads only."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from orchestration.control import Control
+from orchestration.errors import ClusterError
+
+PROBE_TIMEOUT_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A node as the cluster's configuration names it.
+
+    Attributes:
+        node_id: its name; empty if it was not known when the cluster was made.
+        url: where the other nodes reach it, which need not be where it was asked.
+    """
+
+    node_id: str
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStatus:
+    """Where one node stands.
+
+    Attributes:
+        url: Where it was asked.
+        node_id: its name.
+        role: leader or follower.
+        epoch: the epoch that it leads, or has promised itself to.
+        base_epoch: the epoch whose base it holds; 0 for a learner.
+        base_leader: who led that.
+        leader_url: where it believes the leader to be.
+        is_open: True if it takes writes.
+        contiguous: highest seq below which it has no hole.
+        max_seq: the newest entry that it holds.
+        holes: how many below that are missing.
+        write_quorum: k, as far as it knows.
+        floor: f.
+        wanted: the k that was asked for last.
+        members: all nodes of the cluster, the first leader first.
+    """
+
+    url: str
+    node_id: str
+    role: str
+    epoch: int
+    base_epoch: int
+    base_leader: str | None
+    leader_url: str | None
+    is_open: bool
+    contiguous: int
+    max_seq: int
+    holes: int
+    write_quorum: int | None
+    floor: int | None
+    wanted: int | None
+    members: tuple[Member, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What a cluster looks like from outside, and what may be done.
+
+    Attributes:
+        nodes: Those that answer, by URL.
+        silent: Those that do not, with the reason.
+        leader: The open leader of the newest epoch, if one answers.
+        candidate: Which node would lead best: a voter of the newest base that holds most.
+        followers: n.
+        electors: How many nodes vote.
+        majority: How many of those have to answer.
+        answering: How many of those do, with data.
+        required: How many followers have to answer if the old leader does not.
+        survivors: How many followers do, with data.
+        is_old_leader_here: Whether the newest base's leader answers as one of its voters.
+        missing: Names of the nodes that do not answer, or have no data.
+        reason: Why a promotion would be refused; empty if it would not.
+        next_quorum: The k with which a new epoch would begin.
+    """
+
+    nodes: Mapping[str, NodeStatus]
+    silent: Mapping[str, str]
+    leader: NodeStatus | None
+    candidate: NodeStatus | None
+    followers: int
+    electors: int
+    majority: int
+    answering: int
+    required: int
+    survivors: int
+    is_old_leader_here: bool
+    missing: tuple[str, ...]
+    reason: str
+    next_quorum: int
+
+    @property
+    def data_survive(self) -> int:
+        """How many nodes may be lost after a promotion before data are: k - 1 beside the leader."""
+        return max(0, self.next_quorum - 1)
+
+
+def look(control: Control, urls: Sequence[str]) -> Outlook:
+    """Asks all nodes that are known of a cluster, those that the others name too.
+
+    Raises:
+        ClusterError: None of them answers.
+    """
+    nodes: dict[str, NodeStatus] = {}
+    silent: dict[str, str] = {}
+    waiting = list(dict.fromkeys(url.rstrip("/") for url in urls))
+    while waiting:
+        url = waiting.pop(0)
+        try:
+            nodes[url] = read_status(url, control.status(url, timeout_s=PROBE_TIMEOUT_S))
+        except ClusterError as error:
+            silent[url] = str(error)
+            continue
+        known = {*nodes, *silent, *waiting}
+        waiting += [
+            member.url
+            for member in nodes[url].members
+            if member.url not in known and find(member, nodes) is None
+        ]
+    if not nodes:
+        raise ClusterError(
+            f"No node answers at {', '.join(silent)}; start one, or name a node that runs."
+        )
+    return judge(nodes, silent)
+
+
+def judge(nodes: Mapping[str, NodeStatus], silent: Mapping[str, str]) -> Outlook:
+    """Says what a promotion would come to; the nodes themselves decide it anew when it is asked.
+
+    The rule is that of ``docs/failover.md``: a majority of the electors, and either the old leader
+    or n - f + 1 followers.
+    """
+    voters = {url: node for url, node in nodes.items() if node.base_epoch > 0}
+    newest = max((node.base_epoch for node in voters.values()), default=0)
+    ahead = [node for node in voters.values() if node.base_epoch == newest]
+    leader = max((n for n in nodes.values() if n.is_open), key=lambda n: n.epoch, default=None)
+    best = max(ahead, key=lambda node: (node.contiguous, node.max_seq), default=None)
+    members = best.members if best is not None else ()
+    floor = min((node.floor for node in ahead if node.floor is not None), default=0)
+    wanted = best.wanted if best is not None and best.wanted is not None else 0
+    followers = max(0, len(members) - 1)
+    electors = members if len(members) % 2 else members[1:]
+    majority = len(electors) // 2 + 1
+    answering = sum(find(one, voters) is not None for one in electors)
+    old_leader = best.base_leader if best is not None else None
+    is_here = any(node.node_id == old_leader for node in ahead)
+    survivors = sum(node.node_id != old_leader for node in voters.values())
+    required = followers - floor + 1
+    missing = tuple(one.node_id or one.url for one in members if find(one, voters) is None)
+    reason = ""
+    if best is None:
+        reason = "no node that answers holds data"
+    elif answering < majority:
+        reason = f"{majority} of {len(electors)} electors have to answer, {answering} do"
+    elif not is_here and floor == 0:
+        reason = "the write quorum was 0: only the old leader surely holds what was acknowledged"
+    elif not is_here and survivors < required:
+        reason = f"{required} of {followers} followers have to answer, {survivors} do"
+    return Outlook(
+        nodes,
+        silent,
+        leader,
+        best,
+        followers,
+        len(electors),
+        majority,
+        answering,
+        required,
+        survivors,
+        is_here,
+        missing,
+        reason,
+        min(wanted, max(0, len(voters) - 1)),
+    )
+
+
+def find(member: Member, nodes: Mapping[str, NodeStatus]) -> NodeStatus | None:
+    """The node that a member is, among those that were asked; None if it is not.
+
+    A node may be asked at another URL than that at which the others reach it: that of a published
+    port, say. Then its name tells.
+    """
+    if member.url in nodes:
+        return nodes[member.url]
+    named = [node for node in nodes.values() if member.node_id and node.node_id == member.node_id]
+    return named[0] if len(named) == 1 else None
+
+
+def read_status(url: str, body: Mapping[str, Any]) -> NodeStatus:
+    """A node's own account of where it stands.
+
+    Raises:
+        ClusterError: It is none.
+    """
+    try:
+        return NodeStatus(
+            url=url,
+            node_id=str(body["node_id"]),
+            role=str(body["role"]),
+            epoch=int(body["epoch"]),
+            base_epoch=int(body["base_epoch"]),
+            base_leader=body["base_leader"],
+            leader_url=body["leader_url"],
+            is_open=bool(body["is_open"]),
+            contiguous=int(body["contiguous"]),
+            max_seq=int(body["max_seq"]),
+            holes=int(body["holes"]),
+            write_quorum=body["write_quorum"],
+            floor=body["floor"],
+            wanted=body["wanted"],
+            members=tuple(Member(str(one["node_id"]), str(one["url"])) for one in body["members"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ClusterError(f"{url} answered what is no status of a node") from error

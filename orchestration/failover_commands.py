@@ -1,0 +1,220 @@
+"""What `quorumeter failover` and `quorumeter watch` do."""
+
+import json
+import random
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from orchestration.control import Control
+from orchestration.errors import ClusterError, UsageError
+from orchestration.failover import NodeStatus, Outlook, look
+from orchestration.interrupt import SignalGuard
+from orchestration.state_file import StateFile, state_folder
+from orchestration.terminal import make_console
+
+# A key that no workload uses: its write shows that the new leader acknowledges.
+PROBE_KEY = "quorumeter/failover"
+WRITE_TIMEOUT_S = 10.0
+WATCH_POLL_S = 0.5
+REFUSED = 2
+
+
+def failover(
+    urls: Sequence[str],
+    to_url: str | None,
+    quorum: int | None,
+    *,
+    force: bool,
+    is_agreed: bool,
+    is_dry_run: bool,
+    is_json: bool,
+) -> int:
+    """Promote a node; 0 once it has acknowledged a write, 2 if that may not or did not happen."""
+    console = make_console(stderr=is_json)
+    with Control.from_environment() as control, SignalGuard():
+        outlook = look(control, urls or kept_urls())
+        target = _target(outlook, to_url)
+        explain(console, outlook, target, quorum)
+        if outlook.reason and not force:
+            _print_json(is_json, outlook, None)
+            console.print(
+                f"A promotion would be refused: {outlook.reason}. Bring back "
+                f"{', '.join(outlook.missing)}, or use --force if they are gone for good.",
+                soft_wrap=True,
+            )
+            return REFUSED
+        if is_dry_run:
+            _print_json(is_json, outlook, None)
+            return 0
+        if target is outlook.leader:
+            console.print(f"{target.node_id} leads epoch {target.epoch}: there is nothing to do.")
+            _print_json(is_json, outlook, None)
+            return 0
+        if not is_agreed and not click.confirm(_question(outlook, target), err=True):
+            console.print("Nothing was changed.")
+            return REFUSED
+        done = promote(control, target, quorum, force=force)
+    tell(console, done)
+    _print_json(is_json, outlook, done)
+    return 0
+
+
+def watch(urls: Sequence[str], after_s: float, *, is_once: bool) -> int:
+    """Promote whenever no leader was seen for `after_s`, until a stop signal."""
+    console = make_console()
+    seen_s, last = time.monotonic(), ""
+    known = tuple(urls or kept_urls())
+    with Control.from_environment() as control, SignalGuard():
+        while True:
+            try:
+                outlook = look(control, known)
+            except ClusterError as error:
+                last = _say(console, str(error), last)
+                time.sleep(WATCH_POLL_S)
+                continue
+            known = tuple(dict.fromkeys([*known, *outlook.nodes]))
+            if outlook.leader is not None:
+                seen_s = time.monotonic()
+                leader = outlook.leader
+                last = _say(console, f"{leader.node_id} leads epoch {leader.epoch}.", last)
+            elif time.monotonic() - seen_s >= after_s:
+                if _promote_one(console, control, outlook) and is_once:
+                    return 0
+                seen_s = time.monotonic()
+            time.sleep(WATCH_POLL_S * random.uniform(0.5, 1.5))  # noqa: S311 - two watchers part
+
+
+def _promote_one(console: Console, control: Control, outlook: Outlook) -> bool:
+    target = outlook.candidate
+    if outlook.reason or target is None:
+        console.print(
+            f"No leader, and a promotion would be refused: {outlook.reason}.", soft_wrap=True
+        )
+        return False
+    console.print(f"No leader: {target.node_id} is promoted.")
+    try:
+        tell(console, promote(control, target, None, force=False))
+    except ClusterError as error:
+        console.print(str(error), soft_wrap=True)
+        return False
+    return True
+
+
+def promote(
+    control: Control, target: NodeStatus, quorum: int | None, *, force: bool
+) -> dict[str, Any]:
+    """Promote a node and write once; its answer, with the times of both in ms.
+
+    Raises:
+        ClusterError: it does not lead, or does not acknowledge.
+    """
+    began_s = time.monotonic()
+    done = control.promote(target.url, write_quorum=quorum, force=force)
+    open_s = time.monotonic()
+    control.put(target.url, PROBE_KEY, str(done["epoch"]), timeout_s=WRITE_TIMEOUT_S)
+    written_s = time.monotonic()
+    control.delete(target.url, PROBE_KEY, timeout_s=WRITE_TIMEOUT_S)
+    return {
+        **done,
+        "open_ms": round(1000 * (open_s - began_s), 1),
+        "first_write_ms": round(1000 * (written_s - began_s), 1),
+    }
+
+
+def kept_urls() -> tuple[str, ...]:
+    """The nodes of the cluster that `up` keeps.
+
+    Raises:
+        ClusterError: none is kept.
+    """
+    kept = StateFile(state_folder()).read()
+    if kept is None:
+        raise ClusterError(
+            "No cluster is kept: name its nodes with --node, or start one with quorumeter up."
+        )
+    return tuple(node.url for node in kept.nodes)
+
+
+def _target(outlook: Outlook, to_url: str | None) -> NodeStatus:
+    if to_url is None:
+        target = outlook.leader or outlook.candidate
+        if target is None:
+            raise ClusterError(
+                "No node that answers holds data: bring one back, or start the cluster anew."
+            )
+        return target
+    if to_url not in outlook.nodes:
+        why = outlook.silent.get(to_url, "it is no member of this cluster")
+        raise UsageError(f"--to {to_url}: {why}.")
+    return outlook.nodes[to_url]
+
+
+def _question(outlook: Outlook, target: NodeStatus) -> str:
+    old = outlook.leader
+    instead = f" in place of {old.node_id}, which leads" if old is not None else ""
+    return f"Promote {target.node_id} ({target.url}){instead}?"
+
+
+def explain(console: Console, outlook: Outlook, target: NodeStatus, quorum: int | None) -> None:
+    """Show who answers, what is missing, and what would be promised afterwards."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("node", "url", "role", "epoch", "base", "holds up to", "newest", "holes"):
+        is_number = heading not in {"node", "url", "role"}
+        table.add_column(heading, justify="right" if is_number else "left")
+    for url, node in outlook.nodes.items():
+        role = "leader" if node.is_open else "learner" if not node.base_epoch else node.role
+        numbers = (node.epoch, node.base_epoch, node.contiguous, node.max_seq, node.holes)
+        name = f"[bold]{node.node_id}[/]" if node is target else node.node_id
+        table.add_row(name, url, role, *map(str, numbers))
+    for url, why in outlook.silent.items():
+        table.add_row("?", url, "[red]silent[/]", *[""] * 5)
+        del why
+    console.print(table)
+    console.print()
+    old = "answers" if outlook.is_old_leader_here else "does not answer with its data"
+    console.print(
+        f"{outlook.answering} of {outlook.electors} electors answer, {outlook.majority} are "
+        f"needed. The last leader {old}; without it {outlook.required} of {outlook.followers} "
+        f"followers are needed, {outlook.survivors} answer.",
+        soft_wrap=True,
+    )
+    if not outlook.reason:
+        k = outlook.next_quorum if quorum is None else min(quorum, outlook.next_quorum or quorum)
+        console.print(
+            f"Afterwards k={k}: data survive {max(0, k - 1)} further losses beside the leader.",
+            soft_wrap=True,
+        )
+
+
+def tell(console: Console, done: dict[str, Any]) -> None:
+    """Show what a promotion came to."""
+    filled = done["holes_filled"]
+    holes = f", {filled} holes closed" if filled else ""
+    console.print(
+        f"[bold green]{done['leader']} leads epoch {done['epoch']}[/] with k="
+        f"{done['write_quorum']}: {done['entries']} entries{holes}; open after "
+        f"{done['open_ms']:g} ms, first write acknowledged after {done['first_write_ms']:g} ms.",
+        soft_wrap=True,
+    )
+    if done["may_have_lost"]:
+        console.print(f"[bold red]{done['may_have_lost']}[/]", soft_wrap=True)
+
+
+def _say(console: Console, text: str, last: str) -> str:
+    if text != last:
+        console.print(text, soft_wrap=True)
+    return text
+
+
+def _print_json(is_json: bool, outlook: Outlook, done: dict[str, Any] | None) -> None:  # noqa: FBT001
+    if is_json:
+        found = {**asdict(outlook), "promotion": done}
+        json.dump(found, sys.stdout, indent=2)
+        sys.stdout.write("\n")

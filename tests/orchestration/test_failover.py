@@ -1,0 +1,136 @@
+"""What a promotion would come to, as it looks from outside."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import httpx
+import pytest
+
+from orchestration.control import Control
+from orchestration.errors import ClusterError
+from orchestration.failover import Member, NodeStatus, judge, look
+
+MEMBERS = tuple(Member(f"n{number}", f"http://n{number}") for number in range(6))
+
+
+def status(number: int, *, floor: int = 3, **changes: object) -> NodeStatus:
+    """A follower of a cluster with five of them, whose first leader is n0."""
+    node = NodeStatus(
+        url=f"http://n{number}",
+        node_id=f"n{number}",
+        role="follower",
+        epoch=1,
+        base_epoch=1,
+        base_leader="n0",
+        leader_url="http://n0",
+        is_open=False,
+        contiguous=10 + number,
+        max_seq=20,
+        holes=1,
+        write_quorum=floor,
+        floor=floor,
+        wanted=floor,
+        members=MEMBERS,
+    )
+    return dataclasses.replace(node, **changes)  # type: ignore[arg-type]
+
+
+def answering(*numbers: int, floor: int = 3) -> dict[str, NodeStatus]:
+    """Some nodes that answer."""
+    return {f"http://n{number}": status(number, floor=floor) for number in numbers}
+
+
+@pytest.mark.parametrize(
+    ("numbers", "floor", "reason"),
+    [
+        ((3, 4, 5), 3, ""),
+        ((4, 5), 3, "3 of 5 electors have to answer, 2 do"),
+        ((3, 4, 5), 2, "4 of 5 followers have to answer, 3 do"),
+        ((0, 1, 2, 3), 1, ""),
+        ((1, 2, 3, 4, 5), 0, "the write quorum was 0"),
+        ((0, 1, 2, 3), 0, ""),
+    ],
+)
+def test_outlook_says_what_the_nodes_would(
+    numbers: tuple[int, ...], floor: int, reason: str
+) -> None:
+    """The same rule, so that nobody is asked in vain."""
+    outlook = judge(answering(*numbers, floor=floor), {})
+    assert outlook.reason.startswith(reason)
+    assert bool(outlook.reason) is bool(reason)
+    assert set(outlook.missing) == {f"n{n}" for n in range(6) if n not in numbers}
+
+
+def test_candidate_is_the_voter_of_the_newest_base_that_holds_most() -> None:
+    """It has the least to fetch; a learner, or a node of an older epoch, is not asked."""
+    nodes = answering(1, 2, 3)
+    nodes["http://n3"] = status(3, base_epoch=0, contiguous=99)
+    nodes["http://n2"] = status(2, base_epoch=1, contiguous=50)
+    nodes["http://n1"] = status(1, base_epoch=2, base_leader="n4")
+    outlook = judge(nodes, {})
+    assert outlook.candidate is not None
+    assert outlook.candidate.node_id == "n1"
+
+
+def test_leader_is_the_open_one_of_the_newest_epoch() -> None:
+    """A superseded one that does not know it may still say that it leads."""
+    nodes = answering(1, 2, 3)
+    nodes["http://n0"] = status(0, role="leader", is_open=True, epoch=1)
+    nodes["http://n1"] = status(1, role="leader", is_open=True, epoch=2, base_epoch=2)
+    outlook = judge(nodes, {})
+    assert outlook.leader is not None
+    assert outlook.leader.node_id == "n1"
+
+
+def test_next_quorum_is_what_the_survivors_can_meet() -> None:
+    """And what is promised afterwards follows from it."""
+    outlook = judge(answering(1, 2, 3, floor=3), {})
+    assert (outlook.next_quorum, outlook.data_survive) == (2, 1)
+
+
+def test_look_finds_the_others_by_what_one_says() -> None:
+    """One address is enough; those that do not answer are named."""
+    asked: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        url = f"http://{request.url.host}"
+        asked.append(url)
+        if url in {"http://n0", "http://n5"}:
+            raise httpx.ConnectError("refused")
+        body = dataclasses.asdict(status(int(url[-1])))
+        return httpx.Response(200, json=body)
+
+    control = Control(transport=httpx.MockTransport(answer))
+    outlook = look(control, ["http://n2"])
+    assert sorted(asked) == [f"http://n{number}" for number in range(6)]
+    assert set(outlook.silent) == {"http://n0", "http://n5"}
+    assert set(outlook.nodes) == {f"http://n{number}" for number in (1, 2, 3, 4)}
+
+
+def test_node_that_is_asked_at_another_address_is_known_by_its_name() -> None:
+    """A published port: the others reach it elsewhere."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.host != "published":
+            raise httpx.ConnectError("no such host")
+        number = request.url.port - 8000 if request.url.port else 0
+        return httpx.Response(200, json=dataclasses.asdict(status(number)))
+
+    control = Control(transport=httpx.MockTransport(answer))
+    urls = [f"http://published:{8000 + number}" for number in (1, 2, 3)]
+    outlook = look(control, urls)
+    assert set(outlook.nodes) == set(urls)
+    assert outlook.answering == 3
+    assert outlook.reason == ""
+
+
+def test_nobody_answers() -> None:
+    """One sentence, with what to do."""
+
+    def refuse(_: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("refused")
+
+    control = Control(transport=httpx.MockTransport(refuse))
+    with pytest.raises(ClusterError, match="No node answers at http://n1"):
+        look(control, ["http://n1"])

@@ -1,0 +1,1 @@
+"""The whole cluster in one thread: real nodes on a simulated clock, network and disks."""

@@ -1,0 +1,278 @@
+"""What happened in a simulated cluster, and what must never happen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from kv_app.messages import Entry, Operation
+from kv_app.state import CONFIG_KEY
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from kv_app.leader import Leader
+    from kv_app.node import Node
+
+Position = tuple[int, int]
+NOWHERE: Position = (0, 0)
+# A node in one of its lives: its name, and its incarnation.
+Life = tuple[str, str]
+
+
+class Violation(AssertionError):  # noqa: N818  it is what is looked for
+    """A promise of the store is broken."""
+
+
+@dataclass
+class Opening:
+    """An epoch that began.
+
+    Attributes:
+        epoch: The epoch.
+        start: What is at or below is known by versions only.
+        entries: The epoch of the entry at each position above.
+        last: The last position of the base.
+    """
+
+    epoch: int
+    start: int
+    entries: dict[int, int]
+    last: int
+
+    def has(self, position: Position) -> bool:
+        """Tells if an entry of an older epoch is in the base, as far as that can be told."""
+        epoch, seq = position
+        return seq <= self.start or self.entries.get(seq) == epoch
+
+
+@dataclass
+class Acknowledged:
+    """A write that a client was told of.
+
+    Attributes:
+        entry: What was written.
+        holders: Who held it then.
+    """
+
+    entry: Entry
+    holders: set[Life]
+
+
+@dataclass
+class History:
+    """All entries, acknowledgments and openings of a run.
+
+    Attributes:
+        lost_lives: Nodes in lives whose data are gone.
+        entries: Every entry that was ever appended, by its position.
+        acknowledged: Those whose clients were told "done".
+        refused: Values that were definitely refused.
+        openings: All epochs that opened.
+    """
+
+    lost_lives: set[Life]
+    entries: dict[Position, Entry] = field(default_factory=dict)
+    acknowledged: dict[Position, Acknowledged] = field(default_factory=dict)
+    refused: set[str] = field(default_factory=set)
+    openings: list[Opening] = field(default_factory=list)
+    seen: dict[tuple[str, str], Position] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def count(self, what: str) -> None:
+        """Counts something, for the summary of a run."""
+        self.counts[what] = self.counts.get(what, 0) + 1
+
+    # --- what happens -----------------------------------------------------------------------------
+
+    def appended(self, entry: Entry) -> None:
+        """A leader gave an entry a position: nobody may have used that before (I6)."""
+        position = (entry.epoch, entry.seq)
+        if position in self.entries:
+            raise Violation(f"I6: {position} is {self.entries[position]} and {entry}")
+        self.entries[position] = entry
+
+    def acknowledge(
+        self,
+        leader: Leader,
+        entry: Entry,
+        required: int,
+        nodes: Iterable[Node],
+        names: Iterable[str],
+    ) -> None:
+        """A client is told "done" (I3, I4, I10)."""
+        position = (entry.epoch, entry.seq)
+        self.count("acknowledged")
+        for opening in self.openings:
+            if opening.epoch > entry.epoch and not opening.has(position):
+                raise Violation(
+                    f"I4: {position} acknowledged, and epoch {opening.epoch} began without it"
+                )
+        if position in self.acknowledged:
+            return
+        lives = {life_of(node) for node in nodes if holds(node, entry)}
+        followers = {life for life in lives if life != leader_life(leader)}
+        # Who is down may have acknowledged before; so may who has lost its data since.
+        running = {node.settings.node_id for node in nodes}
+        gone = {name for name, _ in self.lost_lives} | (set(names) - running)
+        gone -= {name for name, _ in lives}
+        if entry.epoch == leader.epoch and len(followers) + len(gone) < required:
+            raise Violation(
+                f"I3: {position} acknowledged with k={required}, held by {sorted(followers)}"
+            )
+        self.acknowledged[position] = Acknowledged(entry, lives)
+
+    def opened(self, leader: Leader) -> None:
+        """An epoch begins (I1, I5, I6)."""
+        self.count("openings")
+        log = leader.log
+        entries = {}
+        for seq in range(log.first_seq, log.last_seq + 1):
+            record = log.get(seq)
+            if record is not None and record.entry.epoch < leader.epoch:
+                entries[seq] = record.entry.epoch
+                self.check_known(record.entry)
+        last = leader.base.position if leader.base is not None else 0
+        opening = Opening(leader.epoch, log.first_seq - 1, entries, last)
+        if any(other.epoch == leader.epoch for other in self.openings):
+            raise Violation(f"epoch {leader.epoch} opened twice")
+        for other in self.openings:
+            self._check_order(other, opening)
+        for position, write in self.acknowledged.items():
+            if position[0] < leader.epoch and not opening.has(position):
+                self._excuse(write, f"I1: {position} is lost in epoch {leader.epoch}")
+        self.openings.append(opening)
+        self._check_keys(leader)
+        self._check_versions(leader)
+
+    def _check_order(self, other: Opening, opening: Opening) -> None:
+        """What one epoch began without never comes back in a later one."""
+        older, newer = sorted((other, opening), key=lambda one: one.epoch)
+        for seq, epoch in newer.entries.items():
+            if epoch < older.epoch and seq > older.start and not older.has((epoch, seq)):
+                raise Violation(
+                    f"({epoch}, {seq}) came back in epoch {newer.epoch}; {older.epoch} began "
+                    "without it"
+                )
+
+    def _check_keys(self, leader: Leader) -> None:
+        """Each idempotency key is in the log once (I5)."""
+        seen: dict[str, int] = {}
+        for seq in range(leader.log.first_seq, leader.log.last_seq + 1):
+            record = leader.log.get(seq)
+            key = record.entry.idempotency_key if record is not None else None
+            if key is None:
+                continue
+            if key in seen:
+                raise Violation(f"I5: {key} is at {seen[key]} and at {seq}")
+            seen[key] = seq
+            found = leader.idempotency.find(key)
+            if found is not None and found.seq != seq:
+                raise Violation(f"I5: {key} is at {seq} and remembered at {found.seq}")
+
+    def _check_versions(self, leader: Leader) -> None:
+        """Every key is at least as new as what was acknowledged of it (I1, behind the log too)."""
+        newest: dict[str, Acknowledged] = {}
+        for position in sorted(self.acknowledged):
+            write = self.acknowledged[position]
+            for key in keys_of(write.entry):
+                newest[key] = write
+        for key, write in newest.items():
+            version = leader.state.read(key)
+            shown = (version.epoch, version.seq) if version is not None else NOWHERE
+            wanted = (write.entry.epoch, write.entry.seq)
+            if shown < wanted and not (version is None and self.was_deleted(key, wanted)):
+                self._excuse(write, f"I1: {key} is at {shown}, acknowledged at {wanted}")
+
+    def was_deleted(self, key: str, since: Position) -> bool:
+        """Tells if a key that is not there may have been deleted: replicas forget deletions."""
+        return any(
+            position >= since and key in keys_of(entry) and value_of(entry, key) is None
+            for position, entry in self.entries.items()
+        )
+
+    def _excuse(self, write: Acknowledged, what: str) -> None:
+        """Lets a loss pass if all who held the write have lost their data since."""
+        if not write.holders <= self.lost_lives:
+            raise Violation(what)
+        self.count("lost with all that held it")
+
+    def check_known(self, entry: Entry) -> None:
+        """An entry is what was appended at its position, everywhere (I6); never a refused one."""
+        if entry.operation == Operation.NOOP:
+            self.entries.setdefault((entry.epoch, entry.seq), entry)
+        known = self.entries.get((entry.epoch, entry.seq))
+        if known != entry:
+            raise Violation(f"I6: {entry} where {known} was appended")
+        if entry.value in self.refused:
+            raise Violation(f"I5: {entry} was definitely refused")
+
+    def check_node(self, node: Node) -> None:
+        """What a node shows of a key never falls within an epoch (I6)."""
+        base = node.replica.base_epoch
+        for key in "abc":
+            version = node.state.read(key)
+            shown = (version.epoch, version.seq) if version is not None else NOWHERE
+            place = (f"{node.settings.start_id}/{base}", key)
+            before = self.seen.get(place, NOWHERE)
+            if shown < before and version is not None:
+                raise Violation(
+                    f"I6: {node.settings.node_id} shows {key} at {shown}, {before} before"
+                )
+            self.seen[place] = max(shown, before)
+
+    def floor_of(self, key: str) -> Position:
+        """Returns the newest position that was acknowledged of a key, and cannot be excused."""
+        return max(
+            (
+                position
+                for position, write in self.acknowledged.items()
+                if key in keys_of(write.entry) and not write.holders <= self.lost_lives
+            ),
+            default=NOWHERE,
+        )
+
+
+def keys_of(entry: Entry) -> tuple[str, ...]:
+    """Returns the keys that an entry changes."""
+    if entry.operation in {Operation.PUT, Operation.DELETE}:
+        return (entry.key,)
+    return tuple(change.key for change in entry.changes)
+
+
+def value_of(entry: Entry, key: str) -> str | None:
+    """Returns what an entry makes of a key."""
+    if entry.changes:
+        return next(change.value for change in entry.changes if change.key == key)
+    return entry.value
+
+
+def life_of(node: Node) -> Life:
+    """Returns a node in its present life."""
+    return node.settings.node_id, node.replica.meta.incarnation
+
+
+def leader_life(leader: Leader) -> Life:
+    """Returns the node that leads, in its present life."""
+    replica = leader._replica
+    return replica.meta.node_id, replica.meta.incarnation
+
+
+def holds(node: Node, entry: Entry) -> bool:
+    """Tells if a node is a voter of an entry's epoch, or of a later one, and holds the entry."""
+    replica = node.replica
+    if replica.base_epoch < entry.epoch:
+        return False
+    if node.leader is not None:
+        record = node.leader.log.get(entry.seq)
+        return entry.seq < node.leader.log.first_seq or (
+            record is not None and record.entry == entry
+        )
+    if entry.seq <= replica.log.start:
+        return True
+    return replica.log.get(entry.seq) == entry
+
+
+def config_of(node: Node) -> object:
+    """Returns what a node holds as its configuration."""
+    return node.state.read(CONFIG_KEY)
