@@ -165,17 +165,16 @@ def _question(outlook: Outlook, target: NodeStatus) -> str:
 def explain(console: Console, outlook: Outlook, target: NodeStatus, quorum: int | None) -> None:
     """Show who answers, what is missing, and what would be promised afterwards."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("node", "url", "role", "epoch", "base", "holds up to", "newest", "holes"):
+    for heading in ("node", "url", "role", "epoch", "base", "holds", "newest", "holes"):
         is_number = heading not in {"node", "url", "role"}
-        table.add_column(heading, justify="right" if is_number else "left")
+        table.add_column(heading, justify="right" if is_number else "left", no_wrap=True)
     for url, node in outlook.nodes.items():
         role = "leader" if node.is_open else "learner" if not node.base_epoch else node.role
         numbers = (node.epoch, node.base_epoch, node.contiguous, node.max_seq, node.holes)
         name = f"[bold]{node.node_id}[/]" if node is target else node.node_id
         table.add_row(name, url, role, *map(str, numbers))
-    for url, why in outlook.silent.items():
+    for url in outlook.silent:
         table.add_row("?", url, "[red]silent[/]", *[""] * 5)
-        del why
     console.print(table)
     console.print()
     old = "answers" if outlook.is_old_leader_here else "does not answer with its data"
@@ -188,18 +187,22 @@ def explain(console: Console, outlook: Outlook, target: NodeStatus, quorum: int 
     if not outlook.reason:
         k = outlook.next_quorum if quorum is None else min(quorum, outlook.next_quorum or quorum)
         console.print(
-            f"Afterwards k={k}: data survive {max(0, k - 1)} further losses beside the leader.",
+            f"Afterwards k={k}: data survive {_losses(max(0, k - 1))} beside the leader.",
             soft_wrap=True,
         )
 
 
+def _losses(number: int) -> str:
+    return "no further loss" if not number else f"{number} further loss{'es' * (number > 1)}"
+
+
 def tell(console: Console, done: dict[str, Any]) -> None:
     """Show what a promotion came to."""
-    filled = done["holes_filled"]
+    filled, entries = done["holes_filled"], done["entries"]
     holes = f", {filled} holes closed" if filled else ""
     console.print(
         f"[bold green]{done['leader']} leads epoch {done['epoch']}[/] with k="
-        f"{done['write_quorum']}: {done['entries']} entries{holes}; open after "
+        f"{done['write_quorum']}: {entries} {'entry' if entries == 1 else 'entries'}{holes}; open after "
         f"{done['open_ms']:g} ms, first write acknowledged after {done['first_write_ms']:g} ms.",
         soft_wrap=True,
     )

@@ -1,5 +1,6 @@
 """The cluster that ``up`` keeps between commands: start it, find it, tell of it, end it."""
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +9,7 @@ from orchestration.clusters import processes
 from orchestration.clusters.attached import AttachedCluster
 from orchestration.clusters.compose import NODE_IDS, NODE_URLS, ComposeCluster
 from orchestration.clusters.local import LocalCluster, LocalSettings
-from orchestration.control import Control, Link
+from orchestration.control import Control, Health, Link
 from orchestration.errors import ClusterError
 from orchestration.interrupt import SignalGuard
 from orchestration.state_file import KeptCluster, KeptNode, StateFile, state_folder
@@ -107,7 +108,32 @@ def find_target(attach_url: str | None, control: Control) -> Target:
         raise ClusterError(
             "No cluster is kept: start one with quorumeter up, or name a leader with --attach."
         )
-    return Target(kept.leader_url, kept.follower_urls)
+    leading = _who_leads(kept, control)
+    if leading is None or leading == kept.leader_url:
+        return Target(kept.leader_url, kept.follower_urls)
+    others = [url for url in _answering(kept, control) if url != leading]
+    cluster = AttachedCluster(leading, control, reached_urls=others)
+    cluster.find()
+    return Target(cluster.leader_url, cluster.follower_urls)
+
+
+def _who_leads(kept: KeptCluster, control: Control) -> str | None:
+    """The node that leads the newest epoch: not the first one any more after a failover."""
+    epochs = {
+        url: health.epoch
+        for url, health in _answering(kept, control).items()
+        if health.role == "leader"
+    }
+    return max(epochs, key=lambda url: epochs[url], default=None)
+
+
+def _answering(kept: KeptCluster, control: Control) -> dict[str, Health]:
+    """Those of the kept nodes that answer, by URL."""
+    found = {}
+    for node in kept.nodes:
+        with contextlib.suppress(ClusterError):
+            found[node.url] = control.health(node.url)
+    return found
 
 
 def describe_target(target: Target, control: Control) -> dict[str, Any]:

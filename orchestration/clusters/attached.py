@@ -81,7 +81,7 @@ class AttachedCluster:
         if health.role != "leader":
             raise ClusterError(
                 f"{self._leader_url} is a {health.role or 'node without a role'}: "
-                "attach to the leader of the cluster."
+                f"attach to the leader of the cluster{self._where()}."
             )
         self._follower_urls = self._find_followers()
 
@@ -97,6 +97,14 @@ class AttachedCluster:
                 self._control.set_delays(self._leader_url, restored)
         except ClusterError:
             return
+
+    def _where(self) -> str:
+        """Where the leader is, if the node knows."""
+        try:
+            found = self._control.status(self._leader_url).get("leader_url")
+        except ClusterError:
+            return ""
+        return f", {found}" if found else ""
 
     def _wait_until_ready(self) -> None:
         """A cluster that was started just now may still be connecting."""

@@ -110,3 +110,23 @@ def test_down_tolerates_nodes_that_ended_before(state: StateFile) -> None:
     with control() as client:
         assert kept.end_kept(client) == "Ended 0 of 2 nodes; 2 had ended before."
     assert state.read() is None
+
+
+def test_kept_cluster_is_found_at_its_new_leader_after_a_failover(state: StateFile) -> None:
+    """The first node may be gone, or believe that it still leads an older epoch."""
+    keep(state, None)
+
+    def after(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/health":
+            epoch = 2 if request.url.host == "reached" else 1
+            name = "f1" if request.url.host == "reached" else "leader"
+            body = {"node_id": name, "role": "leader", "epoch": epoch, "start_id": "s"}
+            return httpx.Response(200, json=body)
+        link = {"node_id": "leader", "epoch": 2, "contiguous": 1, "holes": 0}
+        links = {"http://inside:1": {**link, "connected": True, "learner": False}}
+        body = {"epoch": 2, "last_seq": 1, "stable_seq": 1, "links": links}
+        return httpx.Response(200, json=body)
+
+    target = kept.find_target(None, Control(transport=httpx.MockTransport(after)))
+    assert target.leader_url == FOLLOWER
+    assert target.follower_urls == {"http://inside:1": LEADER}
