@@ -199,10 +199,11 @@ def _losses(number: int) -> str:
 def tell(console: Console, done: dict[str, Any]) -> None:
     """Show what a promotion came to."""
     filled, entries = done["holes_filled"], done["entries"]
+    what = "entry" if entries == 1 else "entries"
     holes = f", {filled} holes closed" if filled else ""
     console.print(
         f"[bold green]{done['leader']} leads epoch {done['epoch']}[/] with k="
-        f"{done['write_quorum']}: {entries} {'entry' if entries == 1 else 'entries'}{holes}; open after "
+        f"{done['write_quorum']}: {entries} {what}{holes}; open after "
         f"{done['open_ms']:g} ms, first write acknowledged after {done['first_write_ms']:g} ms.",
         soft_wrap=True,
     )
