@@ -229,15 +229,15 @@ def node_environments(
 ) -> list[dict[str, str]]:
     """The variables of the leader and of each follower, in the order of ``ports``."""
     low, high = settings.delay_ms
+    # A follower that is promoted delays its links as the first leader did.
+    delays = {"MIN_DELAY_MS": f"{low:g}", "MAX_DELAY_MS": f"{high:g}"}
+    if settings.delay_seed is not None:
+        delays["DELAY_SEED"] = str(settings.delay_seed)
     leader = {
         "ROLE": "leader",
         "NODE_ID": "leader",
         "FOLLOWER_URLS": ",".join(f"http://{HOST}:{port}" for port in ports[1:]),
-        "MIN_DELAY_MS": f"{low:g}",
-        "MAX_DELAY_MS": f"{high:g}",
     }
-    if settings.delay_seed is not None:
-        leader["DELAY_SEED"] = str(settings.delay_seed)
     if settings.write_quorum is not None:
         leader["WRITE_QUORUM"] = str(settings.write_quorum)
     followers = [
@@ -248,7 +248,7 @@ def node_environments(
         for node in nodes:
             node["DATA_DIR"] = str(settings.data_dir.absolute() / node["NODE_ID"])
     return [
-        {**node, "HOST": HOST, "PORT": str(port), "START_ID": start_id}
+        {**node, **delays, "HOST": HOST, "PORT": str(port), "START_ID": start_id}
         for node, port in zip(nodes, ports, strict=True)
     ]
 
