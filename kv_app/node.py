@@ -159,7 +159,7 @@ class Node:
         self._promotion: asyncio.Task[Promoted] | None = None
         self._recovery: asyncio.Task[None] | None = None
         self._ending: set[asyncio.Task[None]] = set()
-        self._obstacle = ""
+        self._obstacle, self._pause_s = "", FIRST_PAUSE_S
         self._is_draining = False
 
     # --- life ---------------------------------------------------------------------------------
@@ -350,14 +350,19 @@ class Node:
     async def _lead_again(self, after_s: float) -> None:
         if after_s:
             await asyncio.sleep(after_s * random.uniform(1.0, 2.0))  # noqa: S311  not a secret
-        pause_s, self._obstacle = FIRST_PAUSE_S, ""
+        self._obstacle = ""
         while not self._is_draining and self.leader is None and not self.is_led:
             try:
                 await self.promote(Wish(is_own=True))
-            except NobodyHoldsDataError:
-                if self.settings.role is Role.LEADER and not self.is_led:
-                    self.follower = None
-                    self._form()
+            except NobodyHoldsDataError as error:
+                self._obstacle = str(error)
+                if self.settings.role is Role.LEADER:
+                    # It may be heard again that a follower holds something, as a learner of a
+                    # cluster that is gone: then this comes round again, less and less often.
+                    await self._pause()
+                    if not self.is_led and not self._is_draining:
+                        self.follower = None
+                        self._form()
                     return
             except (StoreError, LedElsewhereError) as error:
                 if str(error) != self._obstacle:
@@ -366,8 +371,13 @@ class Node:
             except StorageError as error:
                 self._on_failure(error)
                 return
-            await asyncio.sleep(pause_s * random.uniform(0.5, 1.5))  # noqa: S311  not a secret
-            pause_s = min(2 * pause_s, MAX_PAUSE_S)
+            await self._pause()
+        self._pause_s = FIRST_PAUSE_S
+
+    async def _pause(self) -> None:
+        """Waits before the next attempt: longer each time, and never as long as another node."""
+        await asyncio.sleep(self._pause_s * random.uniform(0.5, 1.5))  # noqa: S311  not a secret
+        self._pause_s = min(2 * self._pause_s, MAX_PAUSE_S)
 
     @property
     def is_led(self) -> bool:

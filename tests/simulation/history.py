@@ -209,7 +209,8 @@ class History:
 
     def check_node(self, node: Node) -> None:
         """What a node shows of a key never falls within an epoch (I6)."""
-        base = node.replica.base_epoch
+        # A learner begins anew with each epoch, so that what it shows may fall.
+        base = node.replica.base_epoch or -node.replica.meta.learned
         for key in "abc":
             version = node.state.read(key)
             shown = (version.epoch, version.seq) if version is not None else NOWHERE
