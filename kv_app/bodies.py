@@ -11,6 +11,7 @@ import msgspec
 from pydantic import BaseModel, ConfigDict, Field
 
 from kv_app.meta import Role
+from kv_app.settings import MAX_FOLLOWERS
 
 # --- bodies of the hot path ------------------------------------------------------------------
 
@@ -198,10 +199,15 @@ class PromoteRequest(BaseModel, strict=True):
     model_config = ConfigDict(extra="forbid")
 
     members: list[str] = Field(
-        default=[], description="URLs of the members to ask; all of the cluster if empty."
+        default=[],
+        max_length=MAX_FOLLOWERS + 1,
+        description="URLs of the members to ask; all of the cluster if empty.",
     )
     write_quorum: int | None = Field(
-        None, ge=0, description="The k that is wanted; what was wanted last if it is left out."
+        None,
+        ge=0,
+        le=MAX_FOLLOWERS,
+        description="The k that is wanted; what was wanted last if it is left out.",
     )
     force: bool = Field(
         default=False, description="Go on with whoever answers: what they lack is lost."

@@ -111,7 +111,7 @@ class LinkOwner(Protocol):
         """A follower takes entries from now on."""
 
     def on_base_held(self, link: "Link") -> None:
-        """A follower has become a voter."""
+        """A follower is a voter: it has become one, or has come back as one."""
 
     def on_acknowledged(self, link: "Link", ranges: Sequence[SeqRange]) -> None:
         """A follower holds further entries."""
@@ -435,6 +435,7 @@ class Link:
             self._send(_encode(Replace(self._keeps)))
         self._owner.on_connected(self)
         if not self.is_learner:
+            self._owner.on_base_held(self)
             self._credit()
         try:
             missing = list(owner.log.missing_from(self.held))
@@ -513,4 +514,4 @@ def kept_of(welcome: Welcome, base: BaseRecord) -> int:
     """
     if welcome.base_epoch == 0 or base.forced > welcome.base_epoch:
         return 0
-    return min(welcome.settled, base.position)
+    return max(0, min(welcome.settled, base.position))

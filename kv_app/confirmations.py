@@ -79,6 +79,8 @@ class Confirmations:
                 return await wait
         except TimeoutError:
             return False
+        finally:
+            self._waits = [one for one in self._waits if one[2] is not wait]
 
     def end(self) -> None:
         """Ends all waits: this node leads no more, or stops."""

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from starlette.types import Receive, Send
 
-from kv_app.errors import ChannelError, ProtocolViolationError, SupersededError
+from kv_app.errors import ChannelError, ProtocolViolationError, StorageError, SupersededError
 from kv_app.failover.promises import allows
 from kv_app.formation import Decision, Standing
 from kv_app.group_commit import GroupCommit
@@ -129,8 +129,8 @@ class Follower:
 
     # --- following ----------------------------------------------------------------------------
 
-    def follow(self, session: Session, hello: Hello) -> Welcome:
-        """Decides whether to follow a leader, and returns what it is to know.
+    def follow(self, session: Session, hello: Hello) -> None:
+        """Decides whether to follow a leader.
 
         Raises:
             ChannelError: This replica will not follow it, and why.
@@ -148,7 +148,6 @@ class Follower:
                 self._session.replace()
             self._session = session
             self._adopt(hello, wanted)
-        return self._welcome()
 
     def _adopt(self, hello: Hello, wanted: Promise) -> None:
         """Follows a leader from now on; the promise is durable before the answer."""
@@ -161,7 +160,17 @@ class Follower:
         self.leader_url = hello.leader_url
         self._caught_up_at = hello.last_seq
 
-    def _welcome(self) -> Welcome:
+    async def flush(self) -> None:
+        """Makes durable all that was taken so far."""
+        if self.commits is not None:
+            await self.commits.flush()
+
+    def fail(self, error: StorageError) -> None:
+        """Ends the process: what the disk holds is not known any more."""
+        self.replica.fail(error)
+
+    def welcome(self) -> Welcome:
+        """Returns what a leader is to know of it; all of that is durable after ``flush``."""
         replica = self.replica
         return Welcome(
             node_id=self._settings.node_id,

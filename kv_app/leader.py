@@ -473,6 +473,12 @@ class Leader:
         for other in self.links:
             if other is not link and other.is_welcome and other.node_id == welcome.node_id:
                 raise ChannelError(f"NODE_ID {welcome.node_id!r} is also that of {other.url}")
+        if welcome.node_id == self._settings.node_id:
+            raise ChannelError(
+                f"NODE_ID {welcome.node_id!r} is also that of its leader; give each node its own"
+            )
+        if link.incarnation not in {"", welcome.incarnation}:
+            self._founders.discard(link.index)  # it has lost its data since
         self._forget(welcome.node_id)
         cluster_id = self._replica.meta.cluster_id
         holds_any = bool(welcome.cluster_id or welcome.contiguous or welcome.above)
@@ -528,7 +534,7 @@ class Leader:
                 other.teach()
 
     def on_base_held(self, link: Link) -> None:
-        """Counts a further voter: the epoch may open, or k rise to what was wanted."""
+        """Counts a voter, a further one or again: the epoch may open, or k rise to the wanted."""
         self._founders.discard(link.index)
         self._voter_urls.add(link.url)
         self._try_open()
@@ -563,7 +569,8 @@ class Leader:
 
     def _decide(self) -> None:
         """Forms a cluster when its followers allow it; once open it stays so."""
-        if self._is_open or self.base is not None or self._decision.standing is Standing.DRAINING:
+        is_over = self._decision.standing in {Standing.DRAINING, Standing.SUPERSEDED}
+        if self._is_open or self.base is not None or is_over:
             return
         reports = {link.url: link.has_data for link in self.links}
         untried = sum(not link.is_tried for link in self.links)

@@ -50,7 +50,7 @@ from kv_app.follower import Follower, check_hello, superseded
 from kv_app.formation import Standing
 from kv_app.leader import FIRST_EPOCH, Leader
 from kv_app.log import memory_of
-from kv_app.messages import Entry, Hello, Version
+from kv_app.messages import MAX_SEQ, Entry, Hello, Version
 from kv_app.meta import BaseRecord, Meta, Position, Promise, Role
 from kv_app.peers import HttpPeers, Peers
 from kv_app.promoter import LedElsewhereError, NobodyHoldsDataError, Promotion, Wish, promote
@@ -277,6 +277,10 @@ class Node:
             ChannelError: This node will not follow it.
         """
         check_hello(hello)
+        if hello.leader_id == self.settings.node_id:
+            raise ChannelError(
+                f"NODE_ID {hello.leader_id!r} is also that of its leader; give each node its own"
+            )
         if self.leader is not None or self._candidate is not None:
             meta = self.replica.meta
             is_forming = self.leader is not None and self.leader.base is None
@@ -351,28 +355,44 @@ class Node:
         if after_s:
             await asyncio.sleep(after_s * random.uniform(1.0, 2.0))  # noqa: S311  not a secret
         self._obstacle = ""
-        while not self._is_draining and self.leader is None and not self.is_led:
-            try:
-                await self.promote(Wish(is_own=True))
-            except NobodyHoldsDataError as error:
-                self._obstacle = str(error)
-                if self.settings.role is Role.LEADER:
-                    # It may be heard again that a follower holds something, as a learner of a
-                    # cluster that is gone: then this comes round again, less and less often.
-                    await self._pause()
-                    if not self.is_led and not self._is_draining:
-                        self.follower = None
-                        self._form()
-                    return
-            except (StoreError, LedElsewhereError) as error:
-                if str(error) != self._obstacle:
-                    logger.warning("does not lead yet: %s", error)
-                    self._obstacle = str(error)
-            except StorageError as error:
-                self._on_failure(error)
+        while not self._is_draining and self.leader is None and not self._has_followed():
+            # Who leads it may be gone before it has brought the base: then this goes on.
+            if not self.is_led and await self._try_to_lead():
                 return
             await self._pause()
         self._pause_s = FIRST_PAUSE_S
+
+    def _has_followed(self) -> bool:
+        """True if a leader has a channel to it, and has given it the base of its epoch."""
+        return self.is_led and self.replica.base_epoch == self.replica.promised
+
+    async def _try_to_lead(self) -> bool:
+        """Tries once; returns True if there is nothing to be tried any more."""
+        try:
+            await self.promote(Wish(is_own=True))
+        except NobodyHoldsDataError as error:
+            self._obstacle = str(error)
+            if self.settings.role is Role.LEADER:
+                # It may be heard again that a follower holds something, as a learner of a cluster
+                # that is gone: then this comes round again, less and less often.
+                await self._pause()
+                if self._is_blank() and not self._is_draining:
+                    self.follower = None
+                    self._form()
+                    return True
+        except (StoreError, LedElsewhereError) as error:
+            if str(error) != self._obstacle:
+                logger.warning("does not lead yet: %s", error)
+                self._obstacle = str(error)
+        except StorageError:
+            return True  # the process ends
+        return False
+
+    def _is_blank(self) -> bool:
+        """True if it holds nothing, follows nobody and wants nothing, so that it may form."""
+        is_idle = self._promotion is None or self._promotion.done()
+        roles = (self.leader, self._candidate, self.replica.meta.base)
+        return is_idle and roles == (None, None, None) and not self.is_led
 
     async def _pause(self) -> None:
         """Waits before the next attempt: longer each time, and never as long as another node."""
@@ -418,7 +438,11 @@ class Node:
         return Promoted(leader.epoch, (), leader.write_quorum, 0, 0, leader.log.last_seq, "")
 
     async def _promote(self, wish: Wish) -> Promoted:
-        promotion = await promote(self, self._peers, wish)
+        try:
+            promotion = await promote(self, self._peers, wish)
+        except StorageError as error:
+            self._on_failure(error)
+            raise
         candidate = self._stand(promotion)
         try:
             async with asyncio.timeout(OPEN_TIMEOUT_S):
@@ -501,7 +525,8 @@ class Node:
         meta = replica.meta
         if meta.base is not None and meta.cluster_id != seal.cluster_id:
             return Denied("it holds the data of another cluster", promised=0)
-        if not allows(meta.promise, seal.promise):
+        is_sound = 1 <= seal.promise.epoch <= MAX_SEQ
+        if not is_sound or not allows(meta.promise, seal.promise):
             return Denied(f"it is in epoch {replica.promised}", replica.promised)
         if meta.promise != seal.promise:
             # From here on nothing of older epochs is taken, though the answer is still to come.

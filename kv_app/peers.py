@@ -71,7 +71,7 @@ class HttpPeers:
             if response.status_code != HTTPStatus.OK:
                 raise PeerError(f"{url} answered {response.status_code}")
             answer: Answer = _decode_answer(response.content)
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise PeerError(
                 f"{url} did not answer: {str(error) or type(error).__name__}"
             ) from error
@@ -95,7 +95,7 @@ class HttpPeers:
                     buffer += part
                     while (frame := _take_frame(buffer)) is not None:
                         yield frame
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise PeerError(
                 f"{url} did not answer: {str(error) or type(error).__name__}"
             ) from error

@@ -12,7 +12,12 @@ from typing import Final, Protocol
 
 import msgspec
 
-from kv_app.errors import NotEnoughSurvivorsError, OutbidError, ProtocolViolationError
+from kv_app.errors import (
+    MalformedError,
+    NotEnoughSurvivorsError,
+    OutbidError,
+    ProtocolViolationError,
+)
 from kv_app.failover.calls import (
     Answer,
     Check,
@@ -173,6 +178,11 @@ class _Attempt:
                 missing=list(urls),
             )
         self._members = config.members
+        followers, wanted = len(config.members) - 1, self._wish.write_quorum
+        if wanted is not None and not 0 <= wanted <= followers:
+            raise MalformedError(
+                f"write_quorum={wanted} must be from 0 to {followers}, the number of followers."
+            )
         self._own_url = own_url(config.members, settings.node_id, settings.advertise_url)
         probed = {url: one for url, one in probed.items() if one.cluster_id == self._cluster_id} | {
             self._own_url: own
@@ -371,6 +381,7 @@ class _Attempt:
         is_whole = False
         try:
             async for frame in self._peers.whole(url, question):
+                self._check_own()  # else another leader may have begun to stage what it sends
                 message = _decode_message(frame)
                 if isinstance(message, SnapshotBegin):
                     reader = SnapshotReader(message.stable_seq)
@@ -386,7 +397,6 @@ class _Attempt:
                     reader.check_end(message)
                     staged.finish_snapshot(reader.stable_seq)
                     is_whole = True
-                self._check_own()
         except (PeerError, ProtocolViolationError, *UNREADABLE) as error:
             raise OutbidError(f"{url} did not hand over its data ({error}); try again.") from error
         if not is_whole:

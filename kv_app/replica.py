@@ -126,6 +126,10 @@ class Replica:
                     )
                 )
 
+    def fail(self, error: StorageError) -> None:
+        """Ends the process."""
+        self._on_failure(error)
+
     @contextlib.contextmanager
     def _ending(self) -> Iterator[None]:
         """Ends the process if the disk fails: what it holds is not known any more."""
@@ -206,9 +210,9 @@ class Replica:
 
     def finish_snapshot(self, position: int) -> None:
         """Holds all that a snapshot covers; durable after the next sync."""
-        self.held.advance(position)
         if self.storage is not None and self.storage.meta.folded[1] < position:
             self.storage.finish_snapshot((self.promised, position))
+        self.held.advance(position)
         self.note_stable(position)
         self.log.skip_to(position)
 
@@ -254,11 +258,13 @@ class Replica:
         """
         if cluster_id is not None:
             self.meta = msgspec.structs.replace(self.meta, cluster_id=cluster_id)
-        dropped = [
-            entry
-            for entry in self.log.above(min(staged.keep, self.settled_seq))
-            if entry.seq > self.settled_seq and not staged.has(entry)
-        ]
+        if staged.whole is None and staged.keep < self.settled_seq:
+            # An epoch began by force: what is settled here need not be in it.
+            staged.begin_snapshot()
+            first = staged.keep
+        else:
+            first = self.settled_seq
+        dropped = [entry for entry in self.log.above(first) if not staged.has(entry)]
         if dropped:
             with self._ending():
                 quarantine(self.settings.data_dir, self.meta.node_id, record.epoch, dropped)
@@ -284,9 +290,10 @@ class Replica:
     def _switch_disk(
         self, staged: Staged, record: BaseRecord, promise: Promise, entries: Sequence[Entry]
     ) -> None:
-        self.meta = msgspec.structs.replace(self.meta, base=record, promise=promise)
+        meta = msgspec.structs.replace(self.meta, base=record, promise=promise)
         storage, commits = self.storage, self.commits
         if storage is None or commits is None:
+            self.meta = meta
             return
         kept = storage.meta
         folded, above = kept.folded, staged.keep
@@ -297,7 +304,7 @@ class Replica:
         # What the old epoch's channels still had on its way to the disk must not come after this.
         commits.drop(staged.whole.idempotency if staged.whole is not None else None)
         storage.switch(
-            msgspec.structs.replace(self.meta, folded=folded, stable=stable),
+            msgspec.structs.replace(meta, folded=folded, stable=stable),
             above,
             [(entry.epoch, entry.seq, _encode(entry)) for entry in entries],
             is_whole=staged.whole is not None,

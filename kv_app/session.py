@@ -9,7 +9,7 @@ from typing import Final, Protocol
 import msgspec
 from starlette.types import Message, Receive, Send
 
-from kv_app.errors import ChannelError, ProtocolViolationError, SupersededError
+from kv_app.errors import ChannelError, ProtocolViolationError, StorageError, SupersededError
 from kv_app.log import to_ranges
 from kv_app.messages import (
     CLOSE_PROTOCOL,
@@ -55,8 +55,17 @@ class Follows(Protocol):
     def leave(self, session: "Session") -> None:
         """A session has ended."""
 
-    def follow(self, session: "Session", hello: Hello) -> Welcome:
+    def follow(self, session: "Session", hello: Hello) -> None:
         """Decides whether to follow a leader."""
+
+    async def flush(self) -> None:
+        """Makes durable all that was taken."""
+
+    def welcome(self) -> Welcome:
+        """Returns what a leader is to know of it."""
+
+    def fail(self, error: StorageError) -> None:
+        """Ends the process: its disk failed."""
 
     def is_followed(self, session: "Session") -> bool:
         """Tells if a channel is the one whose entries the replica takes."""
@@ -139,6 +148,8 @@ class Session:
             await self.close(CLOSE_PROTOCOL, str(error))
         except ChannelError as error:
             await self.close(CLOSE_REFUSED, str(error))
+        except StorageError as error:
+            self._follower.fail(error)
         finally:
             if self._accepted is not None:
                 self._accepted.leave(self)
@@ -164,9 +175,11 @@ class Session:
         if not isinstance(hello, Hello):
             raise ProtocolViolationError("a channel begins with a hello")
         self._accepted = self._accept(hello)
-        welcome = self._follower.follow(self, hello)
+        self._follower.follow(self, hello)
+        # What an older channel brought is on the disk before anything is told of it.
+        await self._follower.flush()
         try:
-            await self._reply(welcome)
+            await self._reply(self._follower.welcome())
             if not self._follower.is_followed(self):
                 raise ChannelError("this node holds the entries of another cluster, and keeps them")
             logger.info("follows %s at %s", hello.leader_id, hello.leader_url)

@@ -186,12 +186,13 @@ def _own_url(host: str, port: int) -> str:
 
 def _url(name: str, text: str) -> str:
     url = text.rstrip("/")
-    if not _is_base_url(url):
+    if not is_base_url(url):
         raise SettingsError(f"{name}={text!r} must be of the form http://HOST:PORT.")
     return url
 
 
-def _is_base_url(url: str) -> bool:
+def is_base_url(url: str) -> bool:
+    """Tells if a URL is of the form ``http://HOST:PORT``."""
     try:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port

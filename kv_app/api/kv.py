@@ -82,7 +82,10 @@ class KeyEndpoint:
         if position is not None:
             await self._node.wait_reached(key, position)
         if is_linearizable:
-            await self._node.require_leader().confirm()
+            leader = self._node.require_leader()
+            await leader.confirm()
+            if self._node.leader is not leader:  # superseded, before this went on
+                raise NotConfirmedError("This node leads no more; ask who does.")
 
     def _read(self, method: str, scope: Scope) -> bytes:
         if method != "GET":

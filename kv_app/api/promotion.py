@@ -16,6 +16,7 @@ from kv_app.errors import (
 )
 from kv_app.node import Node
 from kv_app.promoter import Wish
+from kv_app.settings import is_base_url
 
 _ERRORS = document_errors(UnauthorizedError, InternalError)
 _PROMOTE_ERRORS = document_errors(
@@ -42,6 +43,8 @@ def router(node: Node) -> APIRouter:
     async def promote(request: PromoteRequest) -> PromoteAnswer:
         """Makes this node the leader of a new epoch; answers once it takes writes."""
         urls = tuple(url.rstrip("/") for url in request.members)
+        if not all(map(is_base_url, urls)):
+            raise MalformedError("members must be URLs of the form http://HOST:PORT.")
         done = await node.promote(Wish(urls, request.write_quorum, request.force))
         return PromoteAnswer(
             epoch=done.epoch,

@@ -38,11 +38,10 @@ def own_url(members: Sequence[Member], node_id: str, url: str) -> str:
     Args:
         members: All of the cluster.
         node_id: The node's name.
-        url: Its own idea of its URL, which decides where names are not known.
+        url: Its own idea of its URL, which decides where the name is not known.
     """
-    if url in {member.url for member in members}:
-        return url
-    return next((member.url for member in members if member.node_id == node_id), url)
+    named = [member.url for member in members if member.node_id == node_id]
+    return named[0] if len(named) == 1 else url
 
 
 def confirmations_of(floor: int, followers: int) -> int:

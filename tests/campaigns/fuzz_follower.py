@@ -14,9 +14,19 @@ import msgspec
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from kv_app.messages import PROTOCOL_VERSION, Base, Entries, Heartbeat, Hello, LeaderMessage
+from kv_app.messages import (
+    PROTOCOL_VERSION,
+    UNREADABLE,
+    Base,
+    Entries,
+    Heartbeat,
+    Hello,
+    LeaderMessage,
+)
 from tests.campaigns.campaign import Violation
 from tests.campaigns.random_messages import NUMBERS, damaged, encode, random_message, random_noise
+
+_decode = msgspec.msgpack.Decoder(LeaderMessage).decode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -93,7 +103,7 @@ class HostileLeader:
             [
                 random_noise(random),
                 encode(random_message(random, LeaderMessage)),
-                damaged(random, encode(self._hello)),
+                self._damaged_hello(),
                 encode(self._strange_hello()),
             ]
         )
@@ -146,6 +156,17 @@ class HostileLeader:
         ) as channel:
             yield channel
             channel.socket.close()  # no polite end
+
+    def _damaged_hello(self) -> bytes:
+        """Bytes of a hello that are not one of a newer epoch: that a follower believes."""
+        while True:
+            payload = damaged(self._random, encode(self._hello))
+            try:
+                found = _decode(payload)
+            except UNREADABLE:
+                return payload
+            if not isinstance(found, Hello) or found.epoch < self._hello.epoch:
+                return payload
 
     def _strange_hello(self) -> Hello:
         """A hello of another protocol, another cluster, or an epoch that is over."""

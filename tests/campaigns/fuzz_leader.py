@@ -14,7 +14,16 @@ import msgspec
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import Server, ServerConnection, serve
 
-from kv_app.messages import Ack, BaseHeld, FollowerMessage, Hello, LeaderMessage, SeqRange, Welcome
+from kv_app.messages import (
+    Ack,
+    BaseHeld,
+    FollowerMessage,
+    Hello,
+    LeaderMessage,
+    Refusal,
+    SeqRange,
+    Welcome,
+)
 from tests.campaigns.fuzz_follower import QUIET
 from tests.campaigns.random_messages import NUMBERS, damaged, encode, random_message, random_noise
 
@@ -107,7 +116,7 @@ class HostileFollower:
     def _say_noise(self, channel: ServerConnection, _hello: Hello) -> bool:
         """No welcome at all."""
         random = self._random
-        message = encode(random_message(random, FollowerMessage))
+        message = encode(self._message())
         payload = random.choice([random_noise(random), message, damaged(random, message)])
         channel.send(random.choice([payload, payload.hex()]))
         return False
@@ -131,7 +140,7 @@ class HostileFollower:
             ]
         )
         channel.send(encode(msgspec.structs.replace(self._welcome(hello), **change)))
-        channel.send(encode(random_message(random, FollowerMessage)))
+        channel.send(encode(self._message()))
         return False
 
     def _acknowledge_nonsense(self, channel: ServerConnection, hello: Hello) -> bool:
@@ -139,11 +148,18 @@ class HostileFollower:
         random = self._random
         channel.send(encode(self._welcome(hello)))
         for _ in range(random.randrange(MAX_MESSAGES)):
-            message = random_message(random, FollowerMessage)
+            message = self._message()
             channel.send(random.choice([encode(message), damaged(random, encode(message))]))
         last = (Ack([SeqRange(3, 2)]), BaseHeld(hello.epoch + 1), self._welcome(hello))
         channel.send(encode(random.choice(last)))
         return True
+
+    def _message(self) -> Any:
+        """A random message that tells of no newer epoch, which a leader would believe."""
+        message = random_message(self._random, FollowerMessage)
+        if isinstance(message, Refusal):
+            return msgspec.structs.replace(message, promised=0)
+        return message
 
     def _welcome(self, hello: Hello) -> Welcome:
         return Welcome(

@@ -68,7 +68,7 @@ def test_nobody_has_to_confirm_a_leader_alone() -> None:
 
 
 def test_node_finds_itself_by_its_url_or_else_by_its_name() -> None:
-    """Names may be unknown, and URLs may be told apart from outside."""
+    """The name comes first: several nodes may be told to advertise the same."""
     everyone = members(3)
     assert own_url(everyone, "other", "http://n2") == "http://n2"
     assert own_url(everyone, "n1", "http://elsewhere") == "http://n1"
