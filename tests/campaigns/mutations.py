@@ -489,4 +489,25 @@ MUTATIONS = (
         "            self._round += self._round == 0\n",
         SCRIPTED,
     ),
+    Mutation(
+        "what was settled stays under an epoch that began by force",
+        "kv_app/replica.py",
+        "        if staged.whole is None and staged.keep < self.settled_seq:\n",
+        "        if staged.keep < 0:\n",
+        SCRIPTED,
+    ),
+    Mutation(
+        "a welcome names what is not durable yet",
+        "kv_app/session.py",
+        "        await self._follower.flush()\n",
+        "",
+        FOLLOWER_DISK,
+    ),
+    Mutation(
+        "a founder that lost its data is let in without a question",
+        "kv_app/leader.py",
+        '        if link.incarnation not in {"", welcome.incarnation}:\n',
+        "        if link.incarnation == 0:\n",
+        LEADER,
+    ),
 )

@@ -325,3 +325,33 @@ def test_key_that_was_deleted_long_before_a_snapshot_does_not_come_back_with_a_r
         await recovered_equals(follower, folder)
 
     run(check)
+
+
+def test_welcome_waits_for_the_disk_so_that_all_it_names_is_durable(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an older channel brought, and never acknowledged, counts by the welcome alone."""
+    syncs = Syncs(storage, monkeypatch)
+
+    async def check() -> None:
+        follower = make_follower(storage)
+        channel = Channel(follower)
+        await channel.give_base(await channel.ask(hello()))
+        syncs.hold()
+        began = syncs.began
+        channel.say(entries(put(1)))
+        await until(lambda: syncs.began > began)
+        channel.say(entries(put(2), stable_seq=2))
+        await until(lambda: follower.held.contiguous == 2)
+        late = Channel(follower)
+        late.say(hello())
+        await channel.ended()
+        await asyncio.sleep(0.005)
+        assert late.heard_count == 0
+        syncs.release()
+        assert (await late.heard()).contiguous == 2
+        assert [entry.seq for entry in storage.entries()] == [1, 2]
+        await late.leave()
+        await follower.stop()
+
+    run(check)

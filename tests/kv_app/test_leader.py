@@ -609,3 +609,31 @@ def test_link_statuses_tell_how_far_each_follower_is(make_network: MakeNetwork) 
         assert not any(status.connected for status in leader.link_statuses().values())
 
     run(check)
+
+
+@pytest.mark.parametrize("is_base_answer_lost", [False, True])
+def test_founder_that_loses_its_data_is_let_in_only_when_others_confirm_the_leader(
+    make_network: MakeNetwork, *, is_base_answer_lost: bool
+) -> None:
+    """That it was empty when the cluster was made says nothing of its next life."""
+
+    async def check() -> None:
+        network = make_network(3)
+        network[1].holds_bases = not is_base_answer_lost
+        leader = network.make_leader(write_quorum=2)
+        leader.start()
+        await until(lambda: leader.is_open and all(link.counts for link in leader.links[1:]))
+        network[1].base_epoch = leader.epoch  # it holds the base, whether its answer came or not
+        network[1].cluster_id = network[1].leads_on
+        network[1].client.close(1000, "goes and comes back")
+        await until(lambda: len(network[1].clients) == 2 and leader.links[0].counts)
+        network[2].confirms = network[3].confirms = False
+        network[1].holds_bases = True
+        network[1].lose_all()
+        await until(lambda: leader.links[0].is_connected and leader.links[0].is_learner)
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert not leader.links[0].counts
+        await leader.stop()
+
+    run(check)

@@ -9,6 +9,7 @@ from kv_app.errors import StoreError
 from kv_app.messages import Change, Operation
 from kv_app.promoter import Wish
 from tests.simulation.cluster import Cluster, Shape
+from tests.simulation.history import keys_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -116,6 +117,13 @@ class Script:
             [host.name for host in self.hosts],
         )
         return record
+
+    def give_up(self, *keys: str) -> None:
+        """Takes for lost what was acknowledged of some keys: an operator forces an epoch."""
+        for history in self.cluster.histories.values():
+            for position, write in list(history.acknowledged.items()):
+                if set(keys_of(write.entry)) & set(keys):
+                    del history.acknowledged[position]
 
     async def promote(self, number: int, **wish: Any) -> Promoted | StoreError:
         """Promotes a node; returns what came of it."""

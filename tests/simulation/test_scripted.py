@@ -427,3 +427,27 @@ def test_by_force_a_cluster_goes_on_with_what_is_left() -> None:
         assert one.leader.write_quorum == 2  # as it was wanted
 
     play(script, followers=3, write_quorum=2)
+
+
+def test_after_a_forced_epoch_nothing_of_what_was_lost_is_left_on_who_comes_back() -> None:
+    """What is settled there is not settled any more: the log is replaced from its beginning."""
+
+    async def script(one: Script) -> None:
+        await one.put(one.node(0), "a", "kept", "i-kept")
+        await one.pause(3.0)
+        one.part(0, 1)
+        lost = await one.put(one.node(0), "b", "lost", "i-lost")
+        await one.put(one.node(0), "c", "lost too")
+        await one.pause(1.0)
+        assert one.node(1).replica.settled_seq >= lost.entry.seq
+        one.give_up("b", "c")
+        assert isinstance(await one.promote(2, force=True), Promoted)
+        one.mend()
+        await one.ready()
+        await one.put(one.node(2), "a", "after")
+        await one.pause()
+        for node in one.cluster.nodes():
+            assert node.state.values() == {"a": "after"}
+            assert node.replica.idempotency.find("i-lost") is None
+
+    play(script, followers=2, write_quorum=1)
