@@ -219,6 +219,7 @@ def main() -> None:
         level=settings.log_level.upper(),
         format=f"%(asctime)s {settings.node_id} %(levelname)s %(name)s: %(message)s",
     )
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells of every call
     app, guard = create_app(settings, _refuse_to_start), _make_guard(settings)
     server = NodeServer(server_config(app, guard), app.node, guard)
     listener = _listen(settings)
