@@ -42,7 +42,8 @@ def recover(
         StorageError: The disk failed, or is damaged.
     """
     state, idempotency = State(), IdempotencyIndex(idempotency_keys)
-    log = log or EntryLog(sys.maxsize, sys.maxsize)
+    if log is None:
+        log = EntryLog(sys.maxsize, sys.maxsize)
     if storage is None:
         return Recovered(state, HeldPositions(), idempotency, log)
     storage.sync()

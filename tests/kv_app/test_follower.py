@@ -273,3 +273,19 @@ def test_snapshot_cut_off_keeps_the_follower_with_its_cluster() -> None:
         assert follower.replica.meta.cluster_id == "c1"
 
     run(check)
+
+
+def test_follower_keeps_no_more_entries_than_its_log_may_hold() -> None:
+    """Old ones that are committed are in the versions; those that are not stay, however many."""
+
+    async def check() -> None:
+        follower = make_follower(log_entries=10)
+        channel = await following(follower)
+        await channel.ask(entries(*(put(seq) for seq in range(1, 101)), stable_seq=95))
+        assert len(follower.replica.log) == 10
+        assert follower.replica.log.start == 90
+        await channel.ask(entries(*(put(seq) for seq in range(101, 131)), stable_seq=96))
+        assert [entry.seq for entry in follower.replica.log.above(0)] == list(range(97, 131))
+        await channel.leave()
+
+    run(check)
