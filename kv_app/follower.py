@@ -271,9 +271,11 @@ class Follower:
         # Of what it does not hold the base of, it does not know where the base ends.
         position = base.position if base is not None and base.epoch == epoch else MAX_SEQ
         for entry in entries:
-            is_of_base = 1 <= entry.epoch < epoch and entry.seq <= position
+            is_of_epoch = entry.epoch == epoch or (
+                1 <= entry.epoch < epoch and entry.seq <= position
+            )
             if (
-                not (entry.epoch == epoch or is_of_base)
+                not is_of_epoch
                 or not 1 <= entry.seq <= MAX_SEQ
                 or entry.operation not in _OPERATIONS
             ):

@@ -63,7 +63,7 @@ class Leader:
         opened: Set once its epoch has begun, or never will.
         counted: Set once enough followers have counted for a write, or it leads no more.
         quorum_wait_ns: How long entries took from their append to their commit.
-        batch_entries: How many entries were appended in one turn of the loop.
+        batch_entries: How many entries left together.
     """
 
     def __init__(
@@ -249,7 +249,7 @@ class Leader:
             record = log.get(seq)
             if record is None:
                 continue
-            replica.log.add(record.entry)
+            replica.log.extend((record.entry,))
             if not record.committed:
                 replica.state.apply_unsettled(record.entry)
 
@@ -298,7 +298,7 @@ class Leader:
         self.log.append(record)
         self._quorum.begin(record, is_durable=self._commits is None)
         if not self._outbox:
-            self._loop.call_soon(self._flush)
+            self._loop.call_soon(self._flush_soon)
         self._outbox.append(record)
         return record
 
@@ -365,8 +365,18 @@ class Leader:
                 limit="LOG_ENTRIES",
             )
 
+    def _flush_soon(self) -> None:
+        """Lets a lone write go at once, and several wait for those of the next turn of the loop.
+
+        A follower takes a message of two entries about as fast as one of one.
+        """
+        if len(self._outbox) > 1:
+            self._loop.call_soon(self._flush)
+        else:
+            self._flush()
+
     def _flush(self) -> None:
-        """Hands all that was appended since the last turn of the loop to the links, as batches.
+        """Hands all that was appended since the last time to the links, as batches.
 
         The disk comes after the links, so that the followers' syncs run beside the leader's own.
         """
@@ -402,10 +412,8 @@ class Leader:
     def _on_stable(self, first: int, last: int) -> None:
         state = self.state
         if state.has_unsettled:
-            for seq in range(first, last + 1):
-                record = self.log.get(seq)
-                if record is not None:
-                    state.settle(record.entry)
+            records = (self.log.get(seq) for seq in range(first, last + 1))
+            state.settle(record.entry for record in records if record is not None)
 
     def _on_commit(self, record: LogRecord) -> None:
         entry = record.entry
@@ -414,7 +422,7 @@ class Leader:
             state.apply_unsettled(entry)
         elif state.has_unsettled:
             state.apply_unsettled(entry)
-            state.settle(entry)
+            state.settle((entry,))
         else:
             state.apply(entry)
         if entry.idempotency_key is not None:

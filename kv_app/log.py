@@ -121,14 +121,22 @@ class EntryLog:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def add(self, entry: Entry) -> None:
-        """Adds an entry that is not there yet."""
-        self._entries[entry.seq] = entry
-        self.size_bytes += memory_of(entry)
+    def extend(self, entries: Iterable[Entry]) -> None:
+        """Adds entries that are not there yet, in any order."""
+        held, size_bytes = self._entries, 0
+        for entry in entries:
+            held[entry.seq] = entry
+            size_bytes += memory_of(entry)
+        self.size_bytes += size_bytes
 
     def get(self, seq: int) -> Entry | None:
         """Returns the entry at a position, if it is there."""
         return self._entries.get(seq)
+
+    def between(self, first: int, last: int) -> list[Entry]:
+        """Returns those from ``first`` to ``last`` that are there, ascending."""
+        get = self._entries.get
+        return [entry for seq in range(first, last + 1) if (entry := get(seq)) is not None]
 
     def above(self, seq: int) -> list[Entry]:
         """Returns all entries above a position, ascending."""
@@ -141,11 +149,15 @@ class EntryLog:
 
     def trim(self, settled_seq: int) -> None:
         """Drops the oldest entries over a limit, but none above ``settled_seq``."""
+        entries, size_bytes = self._entries, self.size_bytes
         while self.start < settled_seq and (
-            len(self._entries) > self._capacity or self.size_bytes > self._max_bytes
+            len(entries) > self._capacity or size_bytes > self._max_bytes
         ):
             self.start += 1
-            self._drop(self.start)
+            entry = entries.pop(self.start, None)
+            if entry is not None:
+                size_bytes -= memory_of(entry)
+        self.size_bytes = size_bytes
 
     def clear(self) -> None:
         """Drops all entries: another log has them."""
@@ -166,11 +178,10 @@ class EntryLog:
 
 def memory_of(entry: Entry) -> int:
     """Returns about how many bytes an entry takes in memory."""
-    size = ENTRY_BYTES + len(entry.key) + len(entry.value or "")
-    if not entry.changes:
-        return size
-    for change in entry.changes:
-        size += ENTRY_BYTES + len(change.key) + len(change.value or "")
+    size = ENTRY_BYTES + len(entry.key) + (len(entry.value) if entry.value is not None else 0)
+    if entry.changes:
+        for change in entry.changes:
+            size += ENTRY_BYTES + len(change.key) + len(change.value or "")
     return size
 
 
@@ -215,7 +226,8 @@ class HeldPositions:
             return False
         else:
             self._above.add(seq)
-        self.max_seq = max(self.max_seq, seq)
+        if seq > self.max_seq:  # noqa: PLR1730  max() costs as much as all of the above
+            self.max_seq = seq
         return True
 
     def add_range(self, first: int, last: int) -> None:

@@ -55,7 +55,7 @@ def recover(
         idempotency.restore(write)
     for entry in storage.entries():
         held.add(entry.seq)
-        log.add(entry)
+        log.extend((entry,))
         state.apply_unsettled(entry)
         idempotency.remember(entry)
     return Recovered(state, held, idempotency, log)

@@ -143,12 +143,13 @@ class Replica:
 
     def take(self, entries: Iterable[Entry]) -> list[Entry]:
         """Applies entries of the log that it has the base of; returns the new ones."""
-        held, log, state, remember = self.held, self.log, self.state, self.idempotency.remember
-        taken = [entry for entry in entries if held.add(entry.seq)]
+        add, apply, remember = self.held.add, self.state.apply_unsettled, self.idempotency.remember
+        taken = [entry for entry in entries if add(entry.seq)]
+        self.log.extend(taken)
         for entry in taken:
-            log.add(entry)
-            state.apply_unsettled(entry)
-            remember(entry)
+            apply(entry)
+            if entry.idempotency_key is not None:
+                remember(entry)
         return taken
 
     def make_durable(self, entries: Sequence[Entry], done: Callable[[], None]) -> bool:
@@ -169,11 +170,8 @@ class Replica:
         settled = min(self.stable_seq, self.held.contiguous)
         if settled <= self.settled_seq:
             return
-        get, settle = self.log.get, self.state.settle
-        for seq in range(self.settled_seq + 1, settled + 1):
-            entry = get(seq)
-            if entry is not None:
-                settle(entry)
+        if self.state.has_unsettled:
+            self.state.settle(self.log.between(self.settled_seq + 1, settled))
         self.settled_seq = settled
         self.log.trim(settled)
         forgotten = settled - self.settings.log_entries

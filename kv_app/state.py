@@ -12,7 +12,7 @@ and copied bucket by bucket.
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Final
 from zlib import crc32
@@ -89,18 +89,23 @@ class State:
         held = self._put(key, version)
         if held is _OLDER:
             return
-        covered = self._beneath.get(key)
-        self._beneath[key] = (held if covered is None else covered[0], version)
+        beneath = self._beneath
+        covered = beneath.get(key)
+        beneath[key] = (held if covered is None else covered[0], version)
 
-    def settle(self, entry: Entry) -> None:
-        """Notes that an entry which was applied before is settled; they settle in their order."""
-        if entry.operation in _CHANGES_A_KEY:
-            if entry.key in self._beneath:
-                self._settle(entry.key, Version(entry.value, entry.epoch, entry.seq))
-        else:
-            for change in entry.changes:
-                if change.key in self._beneath:
-                    self._settle(change.key, Version(change.value, entry.epoch, entry.seq))
+    def settle(self, entries: Iterable[Entry]) -> None:
+        """Notes that entries which were applied before are settled; they settle in their order."""
+        beneath = self._beneath
+        for entry in entries:
+            if entry.operation not in _CHANGES_A_KEY:
+                for change in entry.changes:
+                    if change.key in beneath:
+                        self._settle(change.key, Version(change.value, entry.epoch, entry.seq))
+            elif (covered := beneath.get(entry.key)) is not None:
+                if covered[1].seq == entry.seq and covered[1].epoch == entry.epoch:  # mostly
+                    del beneath[entry.key]
+                else:
+                    self._settle(entry.key, Version(entry.value, entry.epoch, entry.seq))
 
     def install_settled(self, key: str, version: Version) -> None:
         """Takes a version of a key that is settled, as those of a snapshot are."""

@@ -110,6 +110,27 @@ def test_writes_of_one_turn_leave_as_one_batch_in_their_order(make_network: Make
     run(check)
 
 
+@pytest.mark.parametrize(("first", "batches"), [(1, [1, 1]), (2, [3])])
+def test_a_lone_write_leaves_at_once_and_several_take_the_next_turns_with_them(
+    make_network: MakeNetwork, first: int, batches: list[int]
+) -> None:
+    """Where many write, batches are larger; where one does, it waits for nobody."""
+
+    async def check() -> None:
+        network = make_network(1)
+        leader = await network.start_leader(write_quorum=1)
+        for number in range(first):
+            put(leader, key=f"k{number}")
+        await asyncio.sleep(0)  # one turn of the loop
+        put(leader, key="later")
+        client = network[1].client
+        await until(lambda: len(client.seqs) == first + 1)
+        assert [len(one.entries) for one in client.frames if isinstance(one, Entries)] == batches
+        await leader.stop()
+
+    run(check)
+
+
 @pytest.mark.parametrize("delays", [((0.0, 0.0), (1.0, 2.0)), ((1.0, 2.0), (0.0, 0.0))])
 def test_delays_changed_between_a_write_and_its_sending_lose_nothing(
     delays: tuple[tuple[float, float], tuple[float, float]], make_network: MakeNetwork

@@ -180,7 +180,7 @@ def test_what_is_not_settled_can_be_taken_back(
         come = set(order[: order.index(seq) + 1])
         while done < settled and done + 1 in come:
             done += 1
-            state.settle(entries[done])
+            state.settle([entries[done]])
     check_against(state, newest_of(list(entries.values())))
     assert done == settled
     for seq in range(1, settled + 1):
