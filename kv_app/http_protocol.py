@@ -6,7 +6,7 @@ application sees none of it.
 """
 
 import asyncio
-from typing import Any
+from typing import Any, Final
 
 import httptools
 from uvicorn.config import Config
@@ -33,6 +33,9 @@ from kv_app.request_limits import (
     too_slow,
     unreadable,
 )
+
+# What nodes ask of each other beside the channels.
+NODE_CALLS: Final = b"/replication/"
 
 
 class NodeProtocol(HttpToolsProtocol):
@@ -159,6 +162,8 @@ class NodeProtocol(HttpToolsProtocol):
             raise self._guard.too_many()
 
     def _check_guest(self) -> None:
+        if self.url.startswith(NODE_CALLS):
+            return  # it stays a guest: who is to lead must be heard where clients took all places
         if not self._guard.welcome(self):
             raise self._guard.too_many()
         self._is_guest = False

@@ -1,5 +1,6 @@
 """Asks other nodes, over HTTP, what ``failover.calls`` describes."""
 
+import ssl
 from collections.abc import AsyncIterator
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, Protocol
@@ -55,11 +56,17 @@ class HttpPeers:
         """
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._silence_s = silence_s
+        self._no_tls: ssl.SSLContext | None = None
 
     def _client(self, timeout_s: float) -> "httpx.AsyncClient":
         import httpx  # noqa: PLC0415  0.1 s that only a change of leader should pay
 
-        return httpx.AsyncClient(headers=self._headers, timeout=timeout_s, trust_env=False)
+        # Nodes speak plain HTTP; a context of its own would read all of the system's certificates.
+        if self._no_tls is None:
+            self._no_tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        return httpx.AsyncClient(
+            headers=self._headers, timeout=timeout_s, trust_env=False, verify=self._no_tls
+        )
 
     async def call(self, url: str, question: Question, timeout_s: float) -> Answer:
         """Asks a node."""

@@ -256,6 +256,20 @@ def test_channel_gets_in_where_clients_have_taken_all_places() -> None:
     serve(check, max_connections=10)
 
 
+def test_call_of_a_node_is_answered_where_clients_have_taken_all_places() -> None:
+    """A new leader has to be heard; what else comes on its connection is refused."""
+
+    async def check(server: Server) -> None:
+        server.connect()
+        node = server.connect()
+        node.send(GET.replace(b"/a", b"/replication/call"))
+        assert (await node.answered())[0].status == 200
+        node.send(GET)
+        await refused(node, "not_attempted", earlier=1)
+
+    serve(check, max_connections=1)
+
+
 def test_channels_are_bounded_too() -> None:
     """A connection that calls itself a channel is no way around the limit."""
 
