@@ -31,6 +31,11 @@ TEST_WORKERS = 2
 PURE_MODULES = (
     "kv_app/delays.py",
     "kv_app/errors.py",
+    "kv_app/failover/electors.py",
+    "kv_app/failover/merging.py",
+    "kv_app/failover/promises.py",
+    "kv_app/failover/quorum_change.py",
+    "kv_app/failover/sufficiency.py",
     "kv_app/formation.py",
     "kv_app/log.py",
     "kv_app/outbox.py",

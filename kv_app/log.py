@@ -61,6 +61,10 @@ class Log:
     def __len__(self) -> int:
         return len(self._records)
 
+    def __iter__(self) -> Iterator[LogRecord]:
+        """Yields all records, ascending."""
+        return iter(self._records.values())
+
     def append(self, record: LogRecord) -> None:
         """Adds the record of the next position.
 
@@ -171,9 +175,7 @@ class EntryLog:
         self.start = max(self.start, seq)
 
     def _drop(self, seq: int) -> None:
-        entry = self._entries.pop(seq, None)
-        if entry is not None:
-            self.size_bytes -= memory_of(entry)
+        self.size_bytes -= memory_of(self._entries.pop(seq))
 
 
 def memory_of(entry: Entry) -> int:

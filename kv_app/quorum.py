@@ -51,10 +51,8 @@ class QuorumTracker:
 
     def commit_base(self) -> None:
         """Commits all that the log holds: the epoch opens."""
-        for seq in range(self._log.first_seq, self._log.last_seq + 1):
-            record = self._log.get(seq)
-            if record is not None:
-                record.committed = True
+        for record in self._log:
+            record.committed = True
         self._advance()
 
     def close(self) -> None:

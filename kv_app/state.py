@@ -159,10 +159,9 @@ class State:
     def _remove(self, key: str) -> None:
         checksum = crc32(key.encode())
         bucket = checksum % BUCKETS
-        version = self._buckets[bucket].pop(key, None)
-        if version is not None:
-            self._sums[bucket] -= _fingerprint(checksum, version)
-            self._tombstones -= version.value is None
+        version = self._buckets[bucket].pop(key)
+        self._sums[bucket] -= _fingerprint(checksum, version)
+        self._tombstones -= version.value is None
 
     def read(self, key: str) -> Version | None:
         """Returns the newest version of a key; its value is None after a deletion."""

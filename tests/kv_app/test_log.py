@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import gc
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from kv_app.delays import DelayModel
 from kv_app.log import (
+    EntryLog,
     HeldPositions,
     IdempotencyIndex,
     Log,
     LogRecord,
     fingerprint_of,
+    memory_of,
     to_ranges,
 )
 from kv_app.messages import Change, Entry, Operation, RememberedWrite, SeqRange
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 NO_LIMIT = 1 << 40
 SMALL_SEQS = st.integers(min_value=1, max_value=40)
@@ -256,7 +263,78 @@ def test_log_missing_from_a_replica_that_is_too_far_behind_says_so() -> None:
     assert [record.entry.seq for record in log.missing_from(HeldPositions(6))] == [7, 8, 9, 10]
 
 
-# --- idempotency ------------------------------------------------------------------------------
+# --- the entries of a replica ------------------------------------------------------------------
+
+entry_steps = st.one_of(
+    st.tuples(st.just("extend"), st.lists(SMALL_SEQS, max_size=6, unique=True)),
+    st.tuples(st.sampled_from(["drop_above", "skip_to", "trim"]), SMALL_SEQS),
+    st.tuples(st.just("clear"), st.none()),
+)
+
+
+def take_step(log: EntryLog, model: dict[int, Entry], name: str, argument: Any) -> None:
+    """Does one step to both."""
+    match name:
+        case "extend":
+            new = [seq for seq in argument if seq > log.start and seq not in model]
+            entries = [make_record(seq).entry for seq in new]
+            entries = [replace(one, changes=(Change("k", "x" * one.seq),)) for one in entries]
+            log.extend(entries)
+            model.update((entry.seq, entry) for entry in entries)
+        case "drop_above":
+            log.drop_above(argument)
+            for seq in [seq for seq in model if seq > argument]:
+                del model[seq]
+        case "skip_to":
+            log.skip_to(argument)
+            for seq in [seq for seq in model if seq <= argument]:
+                del model[seq]
+            assert log.start >= argument
+        case "clear":
+            log.clear()
+            model.clear()
+
+
+def size_of(entries: Iterable[Entry]) -> int:
+    """What entries take together."""
+    return sum(memory_of(entry) for entry in entries)
+
+
+@given(
+    steps=st.lists(entry_steps, max_size=12),
+    capacity=st.integers(min_value=0, max_value=8),
+    max_bytes=st.integers(min_value=0, max_value=4000),
+)
+def test_log_of_a_replica_holds_the_newest_entries_within_its_limits(
+    steps: list[tuple[str, Any]], capacity: int, max_bytes: int
+) -> None:
+    """Against a dict: only a trim drops by itself, the oldest, and none that is not settled."""
+    log, model = EntryLog(capacity, max_bytes), dict[int, Entry]()
+    for name, argument in steps:
+        if name == "trim":
+            log.trim(argument)
+            left = log.above(0)
+            for entry in [one for seq, one in model.items() if log.get(seq) is None]:
+                del model[entry.seq]
+                assert entry.seq <= min(argument, log.start)
+                # It did not fit beside those that are newer, which are all still there.
+                newer = [one for one in left if one.seq > entry.seq]
+                assert len(newer) == len(left)
+                too_large = size_of([entry, *left]) > max_bytes
+                assert len(left) + 1 > capacity or too_large
+            assert (len(left) <= capacity and size_of(left) <= max_bytes) or (log.start >= argument)
+        else:
+            take_step(log, model, name, argument)
+        assert log.above(0) == [model[seq] for seq in sorted(model)]
+        assert (
+            log.above(20)
+            == log.between(21, 40)
+            == [model[seq] for seq in sorted(model) if seq > 20]
+        )
+        assert (len(log), log.size_bytes) == (len(model), size_of(model.values()))
+
+
+# --- idempotency keys --------------------------------------------------------------------------
 
 
 @given(
@@ -289,6 +367,22 @@ def test_idempotency_index_keeps_the_acknowledgments_of_a_commit() -> None:
     found = index.find("a")
     assert found is not None
     assert found.acks == 3
+
+
+def test_idempotency_index_forgets_a_dropped_entry_and_no_other_with_its_key() -> None:
+    """The key of what an epoch drops may be used again; that of another position stays."""
+    index = IdempotencyIndex(3)
+    index.remember(make_record(1, "a").entry)
+    index.forget(make_record(2, "a").entry)
+    index.forget(make_record(1, "a", epoch=2).entry)
+    index.forget(make_record(1).entry)
+    assert index.find("a") is not None
+    index.forget(make_record(1, "a").entry)
+    assert index.find("a") is None
+    index.remember(make_record(5, "a").entry)
+    found = index.find("a")
+    assert found is not None
+    assert found.seq == 5
 
 
 def test_idempotency_index_ignores_the_commit_of_a_forgotten_key() -> None:
