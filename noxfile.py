@@ -30,6 +30,7 @@ TEST_WORKERS = 2
 # What decides without I/O is covered to the last branch.
 PURE_MODULES = (
     "kv_app/delays.py",
+    "kv_app/entry_limits.py",
     "kv_app/errors.py",
     "kv_app/failover/electors.py",
     "kv_app/failover/merging.py",

@@ -65,7 +65,9 @@ _decode_message: Final = msgspec.msgpack.Decoder(LeaderMessage).decode
 class Agrees(Protocol):
     """The node that wants to lead, as its attempt sees it."""
 
-    replica: Replica
+    @property
+    def replica(self) -> Replica:
+        """What it holds."""
 
     def probed(self) -> Probed:
         """Returns where it stands."""

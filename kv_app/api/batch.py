@@ -25,6 +25,7 @@ from kv_app.bodies import (
     BatchResults,
     WriteBody,
 )
+from kv_app.entry_limits import check_key, check_value
 from kv_app.errors import MalformedError, MethodNotAllowedError, StoreError, TooLargeError
 from kv_app.messages import UNREADABLE, Change, Operation
 from kv_app.node import ACKNOWLEDGED, Node
@@ -93,7 +94,8 @@ class BatchEndpoint:
         Raises:
             StoreError: An operation cannot be taken, or there are too many.
         """
-        node, most = self._node, self._node.settings.max_batch_operations
+        settings = self._node.settings
+        most = settings.max_batch_operations
         if len(operations) > most:
             raise TooLargeError(
                 f"The batch has {len(operations)} operations, {most} at most; split it or raise "
@@ -104,9 +106,9 @@ class BatchEndpoint:
         for number, operation in enumerate(operations):
             key, value = operation.key, operation.value
             try:
-                node.check_key(key)
+                check_key(key, settings.max_key_bytes)
                 if value is not None:
-                    node.check_value(value)
+                    check_value(value, settings.max_value_bytes)
             except StoreError as error:
                 message = f"operations[{number}]: {error.message}"
                 raise type(error)(message, **error.details) from None

@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from kv_app.api.answers import document_errors, encode_json, error_response, send_ok
 from kv_app.bodies import PutBody, PutRequest, ReadAnswer, ReadBody, WriteAnswer, WriteBody
+from kv_app.entry_limits import check_key, check_value
 from kv_app.errors import (
     IdempotencyConflictError,
     InternalError,
@@ -78,7 +79,7 @@ class KeyEndpoint:
             return
         position, is_linearizable = demands_of(scope["query_string"])
         key = key_of(scope)
-        self._node.check_key(key)
+        check_key(key, self._node.settings.max_key_bytes)
         if position is not None:
             await self._node.wait_reached(key, position)
         if is_linearizable:
@@ -93,7 +94,7 @@ class KeyEndpoint:
                 f"{method} is not allowed on a key; see /docs.", allow="GET, PUT, DELETE"
             )
         key = key_of(scope)
-        self._node.check_key(key)
+        check_key(key, self._node.settings.max_key_bytes)
         version = self._node.read(key)
         if version is None:
             raise NotFoundError(f"There is no key {key!r}.")
@@ -102,14 +103,14 @@ class KeyEndpoint:
         return encode_json(ReadBody(key, version.value, version.epoch, version.seq))
 
     async def _write(self, method: str, scope: Scope, receive: Receive) -> bytes:
-        node = self._node
+        node, settings = self._node, self._node.settings
         leader = node.require_leader()
         key = key_of(scope)
-        node.check_key(key)
-        body = await read_body(receive, node.settings.max_body_bytes)
+        check_key(key, settings.max_key_bytes)
+        body = await read_body(receive, settings.max_body_bytes)
         if method == "PUT":
             operation, value = Operation.PUT, decode_value(body)
-            node.check_value(value)
+            check_value(value, settings.max_value_bytes)
         else:
             operation, value = Operation.DELETE, None
         record = leader.append(operation, key, value, idempotency_key_of(scope))

@@ -45,7 +45,7 @@ def router(node: Node) -> APIRouter:
         urls = tuple(url.rstrip("/") for url in request.members)
         if not all(map(is_base_url, urls)):
             raise MalformedError("members must be URLs of the form http://HOST:PORT.")
-        done = await node.promote(Wish(urls, request.write_quorum, request.force))
+        done = await node.candidacy.promote(Wish(urls, request.write_quorum, request.force))
         return PromoteAnswer(
             epoch=done.epoch,
             leader=node.settings.node_id,
@@ -63,7 +63,7 @@ def router(node: Node) -> APIRouter:
 def _status(node: Node) -> StatusAnswer:
     replica, leader = node.replica, node.leader
     meta = replica.meta
-    probed = node.probed()
+    probed = node.respondent.probed()
     config = probed.config
     k = config.write_quorum if config is not None else None
     floor = config.floor if config is not None else None

@@ -67,9 +67,9 @@ class CallEndpoint:
 
     async def _answer(self, path: str, body: bytes) -> Response:
         if path == CALL_PATH:
-            answer = await self._node.answer(_decode_question(body))
+            answer = await self._node.respondent.answer(_decode_question(body))
             return Response(_encode(answer), media_type=MEDIA_TYPE)
-        frames = self._node.whole(_decode_whole(body))
+        frames = self._node.respondent.whole(_decode_whole(body))
         return StreamingResponse(_in_turns(frames), media_type=MEDIA_TYPE)
 
 

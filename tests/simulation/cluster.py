@@ -282,8 +282,8 @@ class Cluster:
 
     def kill_tasks(self, node: Node) -> None:
         """Ends a dead process's tasks; what they still do reaches nobody."""
-        tasks = [node._recovery, node._promotion]
-        for leader in (node.leader, node._candidate):
+        tasks = [node._comeback._task, node.candidacy._attempt]
+        for leader in (node.leader, node.candidate):
             if leader is not None:
                 tasks += leader._tasks
                 leader._waits.close("the process is gone")
@@ -455,7 +455,7 @@ class Cluster:
 
     async def _promote(self, node: Node) -> None:
         with contextlib.suppress(StoreError):
-            await node.promote(Wish())
+            await node.candidacy.promote(Wish())
 
     def partition(self) -> None:
         """Parts the network in two, perhaps in one direction only."""

@@ -212,7 +212,7 @@ class SimulatedPeers:
         node = network.running(url)
         if node is None:
             raise PeerError(f"{url} refuses connections")
-        answer = _encode(await node.answer(_decode_question(payload)))
+        answer = _encode(await node.respondent.answer(_decode_question(payload)))
         await asyncio.sleep(network.delay_s())
         if network.running(url) is not node or network.is_lost(url, self._url):
             await asyncio.Event().wait()
@@ -225,7 +225,7 @@ class SimulatedPeers:
         node = network.running(url)
         if node is None or network.is_lost(self._url, url):
             raise PeerError(f"{url} refuses connections")
-        frames: Iterable[bytes] = node.whole(question)
+        frames: Iterable[bytes] = node.respondent.whole(question)
         for number, frame in enumerate(frames):
             if number % 64 == 0:
                 await asyncio.sleep(network.delay_s())

@@ -14,9 +14,10 @@ from tests.simulation.history import keys_of
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from kv_app.candidacy import Promoted
     from kv_app.leader import Leader
     from kv_app.log import LogRecord
-    from kv_app.node import Node, Promoted
+    from kv_app.node import Node
     from tests.simulation.cluster import Host
 
 
@@ -128,7 +129,7 @@ class Script:
     async def promote(self, number: int, **wish: Any) -> Promoted | StoreError:
         """Promotes a node; returns what came of it."""
         try:
-            return await self.node(number).promote(Wish(**wish))
+            return await self.node(number).candidacy.promote(Wish(**wish))
         except StoreError as error:
             return error
 

@@ -10,6 +10,7 @@ import asyncio
 
 import pytest
 
+from kv_app.candidacy import Promoted
 from kv_app.errors import (
     NotAttemptedError,
     NotConfirmedError,
@@ -17,7 +18,6 @@ from kv_app.errors import (
     OutcomeUnknownError,
     StoreError,
 )
-from kv_app.node import Promoted
 from tests.simulation.scripted import Script, play
 
 
