@@ -160,14 +160,14 @@ MUTATIONS = (
     Mutation(
         "a follower acknowledges what it does not apply",
         "kv_app/replica.py",
-        "            state.apply_unsettled(entry)\n",
+        "            apply(entry)\n",
         "",
         FOLLOWER,
     ),
     Mutation(
         "a follower takes entries of other epochs",
         "kv_app/follower.py",
-        "not (entry.epoch == epoch or is_of_base)\n",
+        "not is_of_epoch\n",
         "False\n",
         FOLLOWER,
     ),
