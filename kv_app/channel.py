@@ -97,6 +97,22 @@ class LinkOwner(Protocol):
     def base(self) -> BaseRecord | None:
         """What its epoch began with; None before the cluster is formed."""
 
+    def on_base_held(self, link: "Link") -> None:
+        """A follower is a voter: it has become one, or has come back as one."""
+
+    def on_acknowledged(self, link: "Link", ranges: Sequence[SeqRange]) -> None:
+        """A follower holds further entries."""
+
+    def on_superseded(self, link: "Link", promised: int) -> None:
+        """A follower has promised itself to a newer epoch, or to another attempt at this one."""
+
+    def on_tried(self) -> None:
+        """A follower was tried for the first time, in vain or not."""
+
+
+class LinkVoters(Protocol):
+    """Which followers the leader lets in, as its links see it."""
+
     def may_admit(self, link: "Link") -> bool:
         """Tells if a learner that holds all that it had missed may be given the base."""
 
@@ -110,20 +126,8 @@ class LinkOwner(Protocol):
     def on_connected(self, link: "Link") -> None:
         """A follower takes entries from now on."""
 
-    def on_base_held(self, link: "Link") -> None:
-        """A follower is a voter: it has become one, or has come back as one."""
-
-    def on_acknowledged(self, link: "Link", ranges: Sequence[SeqRange]) -> None:
-        """A follower holds further entries."""
-
     def on_confirmed(self, link: "Link", number: int) -> None:
         """A follower still follows, as it was asked."""
-
-    def on_superseded(self, link: "Link", promised: int) -> None:
-        """A follower has promised itself to a newer epoch, or to another attempt at this one."""
-
-    def on_tried(self) -> None:
-        """A follower was tried for the first time, in vain or not."""
 
 
 class Link:
@@ -146,7 +150,9 @@ class Link:
         detail: Why it is not connected.
     """
 
-    def __init__(self, index: int, url: str, config: LinkConfig, owner: LinkOwner) -> None:
+    def __init__(
+        self, index: int, url: str, config: LinkConfig, owner: LinkOwner, voters: LinkVoters
+    ) -> None:
         self.index = index
         self.url = url
         self.node_id: str | None = None
@@ -162,6 +168,7 @@ class Link:
         self.detail = "not connected yet"
         self._config = config
         self._owner = owner
+        self._voters = voters
         self._loop = asyncio.get_running_loop()
         self._client: WebSocketClient | None = None
         self._welcomed: asyncio.Future[None] | None = None
@@ -242,7 +249,7 @@ class Link:
             case BaseHeld():
                 self._on_base_held(message)
             case Confirmed():
-                self._owner.on_confirmed(self, message.round)
+                self._voters.on_confirmed(self, message.round)
             case Refusal():
                 if message.promised:
                     self._owner.on_superseded(self, message.promised)
@@ -278,7 +285,7 @@ class Link:
             and self.is_learner
             and not self._is_base_sent
             and self.held.contiguous >= self._learns_until
-            and (self.is_older_voter or self._owner.may_admit(self))
+            and (self.is_older_voter or self._voters.may_admit(self))
         ):
             self._is_base_sent = True
             self._send(_encode(Base(base, self.incarnation)))
@@ -307,7 +314,7 @@ class Link:
         if self._welcomed is None or self._welcomed.done():
             raise ProtocolViolationError("a second welcome")
         self.node_id, self.is_tried = welcome.node_id, True
-        self._owner.on_welcome(self, welcome)
+        self._voters.on_welcome(self, welcome)
         epoch, base = self._config.epoch, self._owner.base
         self.held, self._keeps = HeldPositions(), None
         if welcome.epoch == epoch or not welcome.epoch:
@@ -433,7 +440,7 @@ class Link:
         logger.info("follower %s at %s is connected", self.node_id, self.url)
         if self._keeps is not None:
             self._send(_encode(Replace(self._keeps)))
-        self._owner.on_connected(self)
+        self._voters.on_connected(self)
         if not self.is_learner:
             self._owner.on_base_held(self)
             self._credit()

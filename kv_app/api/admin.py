@@ -39,6 +39,7 @@ from kv_app.errors import (
     UnauthorizedError,
 )
 from kv_app.leader import Leader
+from kv_app.links import status_of, switch_link
 from kv_app.messages import UNREADABLE
 from kv_app.node import Node
 
@@ -76,7 +77,7 @@ def router(node: Node) -> APIRouter:
         A raise is in force at once; a lowering below the floor once enough followers know of it.
         """
         leader = node.require_leader()
-        await leader.change_write_quorum(request.write_quorum)
+        await leader.quorum_changes.change(request.write_quorum)
         return _quorum(leader)
 
     @routes.get("/delays")
@@ -101,9 +102,8 @@ def router(node: Node) -> APIRouter:
     async def set_link(node_id: NodeName, request: LinkRequest) -> LinkStatus:
         """Cuts the link to a follower, or lets it connect again: fault injection."""
         leader = node.require_leader()
-        leader.set_link(node_id, is_up=request.state is LinkState.UP)
-        statuses = leader.link_statuses().values()
-        return next(status for status in statuses if status.node_id == node_id)
+        link = switch_link(leader.links, node_id, is_up=request.state is LinkState.UP)
+        return status_of(link, leader.epoch)
 
     @routes.get("/replica-status")
     async def replica_status() -> ReplicaStatusAnswer:
@@ -150,7 +150,7 @@ def _links(leader: Leader) -> LinksAnswer:
         epoch=leader.epoch,
         last_seq=leader.log.last_seq,
         stable_seq=leader.stable_seq,
-        links=leader.link_statuses(),
+        links={link.url: status_of(link, leader.epoch) for link in leader.links},
     )
 
 

@@ -84,7 +84,7 @@ class KeyEndpoint:
             await self._node.wait_reached(key, position)
         if is_linearizable:
             leader = self._node.require_leader()
-            await leader.confirm()
+            await leader.voters.confirm()
             if self._node.leader is not leader:  # superseded, before this went on
                 raise NotConfirmedError("This node leads no more; ask who does.")
 

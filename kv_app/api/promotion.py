@@ -69,7 +69,8 @@ def _status(node: Node) -> StatusAnswer:
     floor = config.floor if config is not None else None
     wanted = config.wanted if config is not None else None
     if leader is not None:
-        k, floor, wanted = leader.write_quorum, leader.quorums.floor, leader.quorums.wanted
+        now = leader.quorum_changes.now
+        k, floor, wanted = leader.write_quorum, now.floor, now.wanted
     members = config.members if config is not None else ()
     return StatusAnswer(
         node_id=meta.node_id,

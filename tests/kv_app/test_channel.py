@@ -330,7 +330,7 @@ def test_follower_too_far_behind_gets_the_whole_state_and_the_rest(
         leader = await network.start_leader(write_quorum=0, log_entries=2)
         put_all(leader, 1, 5)
         await network[1].client.has_sent(5)
-        leader.set_write_quorum(1)  # at seq 6
+        leader.quorum_changes.begin(1)  # at seq 6
         put_all(leader, 7, 7)
         network[1].lose_all()
         await until(lambda: leader.links[0].is_learner and leader.links[0].is_connected)

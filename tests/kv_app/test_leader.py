@@ -16,6 +16,7 @@ from kv_app.errors import (
 )
 from kv_app.formation import Standing
 from kv_app.leader import MAX_WAITERS_PER_WRITE, Leader
+from kv_app.links import status_of, switch_link
 from kv_app.messages import CLOSE_REFUSED, Entries, Operation, Version
 from tests.kv_app.fakes import Clock, FakeNetwork, run, until
 
@@ -240,10 +241,10 @@ def test_write_with_too_few_followers_is_not_attempted(make_network: MakeNetwork
         leader = await network.start_leader(write_quorum=3)
         await until(lambda: leader.links[2].detail == "nobody listens there")
         assert refused(leader)["reason"] == "forming"  # it has to hear k followers to begin with
-        leader.set_write_quorum(2)
+        leader.quorum_changes.begin(2)
         await until(lambda: leader.readiness().standing is Standing.OPEN)
         put(leader)
-        leader.set_write_quorum(3)
+        leader.quorum_changes.begin(3)
         details = refused(leader)
         assert details["reason"] == "too_few_followers"
         assert "needs 3 followers and 2 of 3 count" in details["message"]
@@ -262,7 +263,7 @@ def test_quorum_beyond_the_followers_is_refused_on_every_write(
         network = make_network(2)
         leader = await network.start_leader(write_quorum=3)
         assert "only 2 followers" in refused(leader)["message"]
-        leader.set_write_quorum(2)
+        leader.quorum_changes.begin(2)
         await until(lambda: leader.readiness().standing is Standing.OPEN)
         put(leader)
         await leader.stop()
@@ -495,7 +496,7 @@ def test_lowering_k_answers_those_that_have_enough(make_network: MakeNetwork) ->
         await until(lambda: network[1].client.seqs == [1, 2])
         network[1].client.acknowledge(1)
         network[2].client.acknowledge(1)
-        leader.set_write_quorum(2)  # at seq 3: enough followers have to hear of it first
+        leader.quorum_changes.begin(2)  # at seq 3: enough followers have to hear of it first
         await until(lambda: network[2].client.seqs == [1, 2, 3])
         assert not enough.done()
         network[1].client.acknowledge(3)
@@ -517,7 +518,7 @@ def test_quorum_outside_the_followers_is_refused(k: int, make_network: MakeNetwo
     async def check() -> None:
         leader = make_network(2).make_leader(write_quorum=1)
         with pytest.raises(MalformedError, match=f"write_quorum={k} must be from 0 to 2"):
-            leader.set_write_quorum(k)
+            leader.quorum_changes.begin(k)
         assert leader.write_quorum == 1
 
     run(check)
@@ -530,12 +531,12 @@ def test_link_is_cut_and_mended_by_the_name_of_its_follower(make_network: MakeNe
         network = make_network(2)
         network[2].is_reachable = False
         leader = await network.start_leader(write_quorum=0)
-        leader.set_link("f1", is_up=False)
+        switch_link(leader.links, "f1", is_up=False)
         assert leader.links[0].is_cut
-        leader.set_link("f1", is_up=True)
+        switch_link(leader.links, "f1", is_up=True)
         await until(lambda: leader.links[0].is_connected)
         with pytest.raises(MalformedError, match="No follower 'f2' was heard; these were: f1"):
-            leader.set_link("f2", is_up=False)
+            switch_link(leader.links, "f2", is_up=False)
         await leader.stop()
 
     run(check)
@@ -622,12 +623,12 @@ def test_link_statuses_tell_how_far_each_follower_is(make_network: MakeNetwork) 
         await until(lambda: network[1].client.seqs == [1, 2, 3])
         network[1].client.acknowledge(1)
         network[1].client.acknowledge(3)
-        first, second = leader.link_statuses().values()
+        first, second = (status_of(link, leader.epoch) for link in leader.links)
         assert (first.contiguous, first.max_seq, first.holes) == (1, 3, 1)
         assert (first.node_id, first.epoch, first.connected, first.detail) == ("f1", 1, True, "")
         assert (second.epoch, second.max_seq, second.learner) == (0, 0, False)
         await leader.stop()
-        assert not any(status.connected for status in leader.link_statuses().values())
+        assert not any(status_of(link, leader.epoch).connected for link in leader.links)
 
     run(check)
 

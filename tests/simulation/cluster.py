@@ -409,7 +409,7 @@ class Cluster:
         history = self.history_of(node.replica)
         floor = history.floor_of(key)
         try:
-            await node.require_leader().confirm()
+            await node.require_leader().voters.confirm()
         except StoreError:
             return
         if node not in self.nodes():
@@ -487,7 +487,7 @@ class Cluster:
 
     async def _change(self, leader: Leader, k: int) -> None:
         with contextlib.suppress(StoreError):
-            await leader.change_write_quorum(k)
+            await leader.quorum_changes.change(k)
             self._counts["quorum changes"] += 1
 
     # --- the end ----------------------------------------------------------------------------------
@@ -522,7 +522,7 @@ class Cluster:
         if leader is None or not all(link.counts for link in leader.links):
             return False
         last = leader.log.last_seq
-        if leader.stable_seq != last or leader.quorums.is_changing:
+        if leader.stable_seq != last or leader.quorum_changes.is_changing:
             return False
         return all(
             node.leader is leader or node.replica.held.contiguous == last for node in self.nodes()
@@ -537,7 +537,7 @@ class Cluster:
             state = leader and {
                 "epoch": leader.epoch,
                 "stable": (leader.stable_seq, leader.log.last_seq),
-                "quorums": leader.quorums,
+                "quorums": leader.quorum_changes.now,
                 "links": {
                     link.url: (link.counts, link.held.contiguous, link.detail)
                     for link in leader.links

@@ -177,7 +177,7 @@ def test_paused_leader_acknowledges_nothing_after_it_was_replaced() -> None:
         with pytest.raises((OutcomeUnknownError, NotAttemptedError)):
             await one.put(old, "a", "lost")
         with pytest.raises((NotConfirmedError, NotAttemptedError)):
-            await old.require_leader().confirm()
+            await old.require_leader().voters.confirm()
         one.mend()
         await one.ready()
         assert old.leader is None
@@ -339,7 +339,7 @@ def test_lowering_waits_until_enough_know_of_it() -> None:
         old = one.node(0).leader
         assert old is not None
         with pytest.raises(StoreError):
-            await old.change_write_quorum(1)
+            await old.quorum_changes.change(1)
         with pytest.raises(StoreError):
             await one.put(one.node(0), "a", "on one follower only")
         assert isinstance(await one.promote(2), Promoted)
@@ -360,10 +360,10 @@ def test_floor_rises_only_when_all_before_is_on_as_many() -> None:
         leader = one.node(0).leader
         assert leader is not None
         with pytest.raises(StoreError):
-            await leader.change_write_quorum(3)
-        assert (leader.write_quorum, leader.quorums.floor) == (3, 1)
+            await leader.quorum_changes.change(3)
+        assert (leader.write_quorum, leader.quorum_changes.now.floor) == (3, 1)
         one.mend()
-        await one.until(lambda: leader.quorums.floor == 3)
+        await one.until(lambda: leader.quorum_changes.now.floor == 3)
         await one.put(one.node(0), "a", "on three")
 
     play(script, followers=3, write_quorum=1)
