@@ -20,9 +20,7 @@ def take_over(replica: Replica, log: Log) -> None:
         log: The leader's, which is empty.
     """
     for entry in replica.log.above(log.last_seq):
-        record = LogRecord(entry, _encode_entry(entry), 0, _NO_DELAYS, 0, 0)
-        record.committed = entry.seq <= replica.settled_seq
-        log.append(record)
+        log.append(LogRecord(entry, _encode_entry(entry), 0, _NO_DELAYS, 0, 0))
     replica.log.clear()
 
 
@@ -43,10 +41,8 @@ def give_back(replica: Replica, log: Log, unwritten: Sequence[LogRecord], settle
     replica.stable_seq = max(replica.stable_seq, settled)
     replica.settled_seq = max(replica.settled_seq, settled)
     replica.log.skip_to(log.first_seq - 1)
-    for seq in range(log.first_seq, log.last_seq + 1):
-        record = log.get(seq)
-        if record is None:
-            continue
-        replica.log.extend((record.entry,))
-        if not record.committed:
-            replica.state.apply_unsettled(record.entry)
+    given = [record.entry for record in log]
+    replica.log.extend(given)
+    for entry in given:
+        if entry.seq > replica.settled_seq:
+            replica.state.apply_unsettled(entry)

@@ -435,7 +435,12 @@ class Leader:
         self.try_form()
 
     def on_acknowledged(self, link: Link, ranges: Sequence[SeqRange]) -> None:
-        """Counts what a follower acknowledged."""
+        """Counts what a follower acknowledged, of an epoch that has begun.
+
+        Before, that is entries of the base: nobody may take them for committed until it opens.
+        """
+        if not self.is_open:
+            return
         self._quorum.acknowledge(link.index, ranges)
         if self.quorum_changes.is_changing:
             self.quorum_changes.go_on()
@@ -472,12 +477,18 @@ class Leader:
         )
         replica.save(promise=self._promise, base=self.base)
         self.voters.found()
-        self._open()
+        self.decision = Decision(
+            Standing.FORMING, f"epoch {self.epoch} is not on a majority of the nodes yet"
+        )
+        for link in self.links:
+            link.teach()
+        self._try_open()
 
     def _try_open(self) -> None:
         """Begins to take writes once the base is on a majority of the electors."""
         base = self.base
-        if base is None or self.is_open or self.decision.standing is not Standing.RECOVERING:
+        is_waiting = self.decision.standing in {Standing.FORMING, Standing.RECOVERING}
+        if base is None or self.is_open or not is_waiting:
             return
         if self.voters.may_open(base):
             self._open()

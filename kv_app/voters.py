@@ -142,10 +142,10 @@ class Voters:
         that, and have forgotten it with its data. Those that were empty when the cluster was formed
         hold the base by that.
         """
-        if not self._owner.is_open:
-            return False
         if link.index in self._founders:
             return True
+        if not self._owner.is_open:
+            return False
         number = self._admissions.get(link.index)
         if number is None:
             return False

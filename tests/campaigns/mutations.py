@@ -425,6 +425,13 @@ MUTATIONS = (
         MANY,
     ),
     Mutation(
+        "the first epoch opens before others hold its base",
+        "kv_app/leader.py",
+        "            link.teach()\n        self._try_open()\n",
+        "            link.teach()\n        self._open()\n",
+        LEADER,
+    ),
+    Mutation(
         "a learner that leads counts for opening",
         "kv_app/voters.py",
         "self._urls = set() if is_blank else {own_url}",
@@ -447,12 +454,18 @@ MUTATIONS = (
         QUORUM,
     ),
     Mutation(
-        "what is settled is applied once more where a candidate gives up",
-        "kv_app/handover.py",
-        "        record.committed = entry.seq <= replica.settled_seq\n",
-        "",
+        "acknowledgments commit a base before its epoch opens",
+        "kv_app/leader.py",
+        "        if not self.is_open:\n            return\n        self._quorum.acknowledge(",
+        "        self._quorum.acknowledge(",
         SCRIPTED,
-        MANY,
+    ),
+    Mutation(
+        "what a leader had not committed is not given back",
+        "kv_app/handover.py",
+        "        if entry.seq > replica.settled_seq:\n",
+        "        if False:\n",
+        ("tests/kv_app/test_handover.py",),
     ),
     Mutation(
         "a lowering is in force before others know of it",

@@ -260,11 +260,18 @@ class FakeNetwork:
         return forming_leader(Settings(**settings), storage, on_failure, now_ns)
 
     async def start_leader(self, *arguments: Any, **options: Any) -> Leader:
-        """Returns a leader to which all that can be reached are connected; if open, they count."""
+        """Returns a leader to which all that can be reached are connected.
+
+        If they are enough to make a cluster, it is open and they count.
+        """
         leader = self.make_leader(*arguments, **options)
         leader.start()
         reachable = [link for link in leader.links if self.followers[link.url].is_reachable]
         await until(
-            lambda: all(link.counts if leader.is_open else link.is_connected for link in reachable)
+            lambda: (
+                all(link.is_connected for link in reachable)
+                if leader.base is None
+                else leader.is_open and all(link.counts for link in reachable)
+            )
         )
         return leader

@@ -17,7 +17,7 @@ from kv_app.errors import (
 from kv_app.formation import Standing
 from kv_app.leader import MAX_WAITERS_PER_WRITE, Leader
 from kv_app.links import status_of, switch_link
-from kv_app.messages import CLOSE_REFUSED, Entries, Operation, Version
+from kv_app.messages import CLOSE_REFUSED, BaseHeld, Entries, Operation, Version
 from tests.kv_app.fakes import Clock, FakeNetwork, run, until
 
 if TYPE_CHECKING:
@@ -629,6 +629,33 @@ def test_link_statuses_tell_how_far_each_follower_is(make_network: MakeNetwork) 
         assert (second.epoch, second.max_seq, second.learner) == (0, 0, False)
         await leader.stop()
         assert not any(status_of(link, leader.epoch).connected for link in leader.links)
+
+    run(check)
+
+
+def test_first_epoch_opens_once_a_majority_of_the_electors_holds_its_base(
+    make_network: MakeNetwork,
+) -> None:
+    """A leader that is lost before has acknowledged nothing; one that is lost after is missed."""
+
+    async def check() -> None:
+        network = make_network(3)  # of the three electors, two are a majority
+        for number in (1, 2, 3):
+            network[number].holds_bases = False
+        leader = network.make_leader(write_quorum=1)
+        leader.start()
+        await until(lambda: leader.base is not None)
+        await until(lambda: all(link.is_connected for link in leader.links))
+        for number in (1, 2):
+            assert not leader.is_open
+            with pytest.raises(NotAttemptedError, match="not on a majority of the nodes yet") as no:
+                put(leader)
+            assert no.value.details["reason"] == "forming"
+            network[number].client.say(BaseHeld(1))
+            await until(lambda number=number: leader.links[number - 1].counts)  # type: ignore[misc]
+        assert leader.is_open
+        put(leader)
+        await leader.stop()
 
     run(check)
 

@@ -276,6 +276,54 @@ def test_leader_that_lost_its_data_does_not_count_for_its_own_epoch() -> None:
     play(script, followers=2, write_quorum=1, is_durable=False)
 
 
+def test_epoch_opens_on_a_majority_of_the_electors_however_small_k_is() -> None:
+    """Else two epochs could open that have no node in common."""
+
+    async def script(one: Script) -> None:
+        await one.put(one.node(0), "a", "1")
+        one.host(0).crash(wiped=False)
+        # Two are sealed, and do not get the base: two of five hold it, and k is 1.
+        one.cluster.network.closed = {one.hosts[3].url, one.hosts[4].url}
+        attempt = asyncio.create_task(one.promote(1))
+        await one.until(lambda: one.node(2).replica.base_epoch == 2)
+        await one.pause(1.0)
+        assert one.cluster.leader() is None
+        one.cluster.network.closed = {one.hosts[4].url}
+        assert isinstance(await attempt, Promoted)
+        one.cluster.network.closed = set()
+        one.host(0).start()
+        await one.ready()
+
+    play(script, followers=4, write_quorum=1)
+
+
+def test_acknowledgments_commit_nothing_of_a_base_before_its_epoch_opens() -> None:
+    """If it never opens, another epoch may begin without what this one took over."""
+
+    async def script(one: Script) -> None:
+        await one.put(one.node(0), "a", "1")
+        one.part(0, 1, 2)
+        unknown = one.append(one.node(0), "b", "2").entry.seq  # two hold it, and k is 3
+        await one.until(lambda: one.node(2).replica.held.holds(unknown))
+        one.host(0).crash(wiped=False)
+        one.mend()
+        one.cluster.network.closed = {one.hosts[3].url, one.hosts[4].url}
+        attempt = asyncio.create_task(one.promote(1))
+        await one.until(lambda: one.node(2).replica.base_epoch == 2)
+        await one.pause(3.0)  # heartbeats tell what is committed
+        candidate = one.node(1).candidate
+        assert candidate is not None
+        assert candidate.stable_seq < unknown
+        assert one.node(2).replica.settled_seq < unknown
+        one.cluster.network.closed = set()
+        assert isinstance(await attempt, Promoted)
+        assert (candidate.stable_seq, candidate.uncommitted) == (candidate.log.last_seq, 0)
+        one.host(0).start()
+        await one.ready()
+
+    play(script, followers=4, write_quorum=3)
+
+
 def test_who_forgot_its_promise_and_acknowledges_again_is_not_merged_from_memory() -> None:
     """It was sealed, lost its data, and was taken back by the old leader, while others answer late.
 
