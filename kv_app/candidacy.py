@@ -12,7 +12,7 @@ from kv_app.peers import Peers
 from kv_app.promoter import LedElsewhereError, Promotion, Wish, promote
 from kv_app.respondent import Respondent
 
-# How long a new epoch's base may take to come to a majority of the nodes.
+# How long a new epoch may wait for a majority of the nodes while nothing of its base comes to any.
 OPEN_TIMEOUT_S: Final = 30.0
 # And how long a promotion waits until enough followers count for a write.
 COUNT_TIMEOUT_S: Final = 5.0
@@ -132,17 +132,20 @@ class Candidacy:
         )
 
     async def _wait_open(self, candidate: Leader) -> None:
-        try:
-            async with asyncio.timeout(OPEN_TIMEOUT_S):
-                await candidate.opened.wait()
-        except TimeoutError:
-            if self._node.candidate is candidate:
-                self._node.candidate = None
-                await asyncio.gather(*candidate.abdicate(0), return_exceptions=True)
-            raise OutbidError(
-                f"The base of epoch {candidate.epoch} did not come to a majority of the nodes in "
-                "time; try again."
-            ) from None
+        taught = -1
+        while (now := candidate.taught) > taught:
+            taught = now
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(OPEN_TIMEOUT_S):
+                    await candidate.opened.wait()
+                return
+        if self._node.candidate is candidate:
+            self._node.candidate = None
+            await asyncio.gather(*candidate.abdicate(0), return_exceptions=True)
+        raise OutbidError(
+            f"The base of epoch {candidate.epoch} did not come to a majority of the nodes in time; "
+            "try again."
+        )
 
 
 def _leads_already(leader: Leader) -> Promoted:

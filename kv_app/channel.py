@@ -148,6 +148,7 @@ class Link:
         has_data: What it last said: True if it holds entries that this leader lacks, False if it
             holds none of its own; None before it was heard.
         detail: Why it is not connected.
+        parts: How many parts of snapshots it was sent.
     """
 
     def __init__(
@@ -166,6 +167,7 @@ class Link:
         self.is_cut = False
         self.has_data: bool | None = None
         self.detail = "not connected yet"
+        self.parts = 0
         self._config = config
         self._owner = owner
         self._voters = voters
@@ -464,6 +466,7 @@ class Link:
         owner = self._owner
 
         async def give_way() -> None:
+            self.parts += 1
             self._writable.clear()
             if client.is_congested:
                 await self._writable.wait()

@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import Callable
 
+from kv_app.errors import TooManyInFlightError
+
 
 class Confirmations:
     """Rounds of questions, and who waits for their answers.
@@ -10,11 +12,12 @@ class Confirmations:
     Who asks in one turn of the loop shares a round. An answer to a round is one to all before it.
     """
 
-    def __init__(self, ask: Callable[[int], None]) -> None:
+    def __init__(self, ask: Callable[[int], None], limit: int) -> None:
         """Makes an empty one.
 
         Args:
             ask: Puts the question of a round to all followers.
+            limit: How many may wait: ``MAX_IN_FLIGHT``.
         """
         self._voters: dict[int, int] = {}
         self._learners: dict[int, int] = {}
@@ -22,7 +25,9 @@ class Confirmations:
         self._loop = asyncio.get_running_loop()
         self._round = 0
         self._is_due = False
-        self._waits: list[tuple[int, int, asyncio.Future[bool]]] = []
+        self._limit = limit
+        # Of each, its round and how many have to answer that.
+        self._waits: dict[asyncio.Future[bool], tuple[int, int]] = {}
 
     def begin(self) -> int:
         """Returns the number of a round whose questions are still to be put."""
@@ -40,10 +45,9 @@ class Confirmations:
         """Notes a follower's answer."""
         answers = self._voters if is_voter else self._learners
         answers[follower] = max(number, answers.get(follower, 0))
-        for asked, needed, wait in self._waits:
+        for wait, (asked, needed) in self._waits.items():
             if not wait.done() and self.voters(asked) >= needed:
                 wait.set_result(True)
-        self._waits = [wait for wait in self._waits if not wait[2].done()]
 
     def forget(self, follower: int) -> None:
         """Forgets a follower's answers: it may have another life now."""
@@ -68,23 +72,30 @@ class Confirmations:
 
         Returns:
             False if they did not in time, or all waits were ended.
+
+        Raises:
+            TooManyInFlightError: Too many wait already.
         """
-        number = self.begin()
         if needed <= 0:
             return True
+        if len(self._waits) >= self._limit:
+            raise TooManyInFlightError(
+                f"Reads that wait for a confirmation: {self._limit} of {self._limit} already; try "
+                "again later or raise MAX_IN_FLIGHT.",
+                limit="MAX_IN_FLIGHT",
+            )
         wait: asyncio.Future[bool] = self._loop.create_future()
-        self._waits.append((number, needed, wait))
+        self._waits[wait] = (self.begin(), needed)
         try:
             async with asyncio.timeout(timeout_s):
                 return await wait
         except TimeoutError:
             return False
         finally:
-            self._waits = [one for one in self._waits if one[2] is not wait]
+            del self._waits[wait]
 
     def end(self) -> None:
         """Ends all waits: this node leads no more, or stops."""
-        for _, _, wait in self._waits:
+        for wait in self._waits:
             if not wait.done():
                 wait.set_result(False)
-        self._waits.clear()

@@ -409,6 +409,11 @@ class Leader:
         return len(self._waits)
 
     @property
+    def taught(self) -> int:
+        """How much its followers hold of what they lacked: it rises while they take in a base."""
+        return sum(link.held.contiguous + link.parts for link in self.links)
+
+    @property
     def stable_seq(self) -> int:
         """Every entry at or below is committed."""
         return self._quorum.stable_seq

@@ -67,7 +67,7 @@ class Voters:
         self._own_url = own_url
         self._urls = set() if is_blank else {own_url}
         self._needed = frozenset(needed) if needed is not None else None
-        self._confirmations = Confirmations(self._ask_all)
+        self._confirmations = Confirmations(self._ask_all, replica.settings.max_in_flight)
         # Which rounds of questions the learners that are connected have to wait for.
         self._admissions: dict[int, int] = {}
         self._founders: set[int] = set()
@@ -168,6 +168,7 @@ class Voters:
 
         Raises:
             NotConfirmedError: Too few followers confirmed it in time, or none can: f is 0.
+            TooManyInFlightError: Too many reads wait for that already.
         """
         owner = self._owner
         followers, floor = len(owner.links), self._changes.now.floor

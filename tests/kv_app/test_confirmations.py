@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from kv_app.confirmations import Confirmations
+from kv_app.errors import TooManyInFlightError
 from tests.kv_app.fakes import run, until
 
 LONG_S = 5.0
+LIMIT = 10
 
 
 def test_reads_of_one_turn_share_a_round_and_later_ones_do_not() -> None:
@@ -15,7 +19,7 @@ def test_reads_of_one_turn_share_a_round_and_later_ones_do_not() -> None:
 
     async def check() -> None:
         asked: list[int] = []
-        confirmations = Confirmations(asked.append)
+        confirmations = Confirmations(asked.append, LIMIT)
         reads = [asyncio.create_task(confirmations.wait(1, LONG_S)) for _ in range(3)]
         await until(lambda: asked)
         late = asyncio.create_task(confirmations.wait(1, LONG_S))
@@ -34,7 +38,7 @@ def test_answer_to_a_later_round_is_one_to_all_before_it() -> None:
 
     async def check() -> None:
         asked: list[int] = []
-        confirmations = Confirmations(asked.append)
+        confirmations = Confirmations(asked.append, LIMIT)
         first = asyncio.create_task(confirmations.wait(2, LONG_S))
         await until(lambda: asked)
         second = asyncio.create_task(confirmations.wait(2, LONG_S))
@@ -52,7 +56,7 @@ def test_learners_confirm_no_read_and_count_where_all_are_asked_for() -> None:
     """They may have forgotten what they promised."""
 
     async def check() -> None:
-        confirmations = Confirmations(lambda _: None)
+        confirmations = Confirmations(lambda _: None, LIMIT)
         read = asyncio.create_task(confirmations.wait(1, LONG_S))
         await asyncio.sleep(0)
         number = confirmations.begin()
@@ -74,12 +78,27 @@ def test_wait_ends_by_its_time_or_with_the_leadership_and_leaves_nothing() -> No
     """Both are no confirmation; a leader without followers needs none."""
 
     async def check() -> None:
-        confirmations = Confirmations(lambda _: None)
+        confirmations = Confirmations(lambda _: None, LIMIT)
         assert await confirmations.wait(0, LONG_S)
         assert not await confirmations.wait(1, 0.001)
-        assert confirmations._waits == []
+        assert not confirmations._waits
         read = asyncio.create_task(confirmations.wait(1, LONG_S))
         await asyncio.sleep(0)
+        confirmations.end()
+        assert not await read
+
+    run(check)
+
+
+def test_reads_that_wait_are_bounded() -> None:
+    """A leader that nobody confirms takes no more of them than it says."""
+
+    async def check() -> None:
+        confirmations = Confirmations(lambda _: None, 1)
+        read = asyncio.create_task(confirmations.wait(1, LONG_S))
+        await asyncio.sleep(0)
+        with pytest.raises(TooManyInFlightError, match="1 of 1 already"):
+            await confirmations.wait(1, LONG_S)
         confirmations.end()
         assert not await read
 

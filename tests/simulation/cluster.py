@@ -314,9 +314,11 @@ class Cluster:
         """Looks at all nodes."""
         if self.violation is not None:
             raise self.violation
-        for host in self.hosts:
-            if host.node is not None:
-                self.history_of(host.node.replica).check_node(host.node)
+        nodes = self.nodes()
+        for node in nodes:
+            history = self.history_of(node.replica)
+            history.check_node(node)
+            history.check_settled(node, nodes)
 
     def nodes(self) -> list[Node]:
         """Returns what runs."""

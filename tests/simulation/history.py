@@ -9,7 +9,7 @@ from kv_app.messages import Entry, Operation
 from kv_app.state import CONFIG_KEY
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from kv_app.leader import Leader
     from kv_app.node import Node
@@ -69,6 +69,7 @@ class History:
         acknowledged: Those whose clients were told "done".
         refused: Values that were definitely refused.
         openings: All epochs that opened.
+        settled: By seq, what some node takes for committed, and who held it when that was seen.
     """
 
     lost_lives: set[Life]
@@ -76,7 +77,9 @@ class History:
     acknowledged: dict[Position, Acknowledged] = field(default_factory=dict)
     refused: set[str] = field(default_factory=set)
     openings: list[Opening] = field(default_factory=list)
+    settled: dict[int, Acknowledged] = field(default_factory=dict)
     seen: dict[tuple[str, str], Position] = field(default_factory=dict)
+    settled_to: dict[str, int] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
 
     def count(self, what: str) -> None:
@@ -141,6 +144,10 @@ class History:
         for position, write in self.acknowledged.items():
             if position[0] < leader.epoch and not opening.has(position):
                 self._excuse(write, f"I1: {position} is lost in epoch {leader.epoch}")
+        for write in self.settled.values():
+            position = (write.entry.epoch, write.entry.seq)
+            if position[0] < leader.epoch and not opening.has(position):
+                self._excuse(write, f"I11: {position} was settled, and {leader.epoch} lacks it")
         self.openings.append(opening)
         self._check_keys(leader)
         self._check_versions(leader)
@@ -207,6 +214,25 @@ class History:
         if entry.value in self.refused:
             raise Violation(f"I5: {entry} was definitely refused")
 
+    def check_settled(self, node: Node, nodes: Sequence[Node]) -> None:
+        """What a node takes for committed is the same on all, and in all later epochs (I11)."""
+        leader, replica = node.leader or node.candidate, node.replica
+        settled = leader.stable_seq if leader is not None else replica.settled_seq
+        place = f"{node.settings.start_id}/{replica.promised}/{replica.base_epoch}"
+        first = self.settled_to.get(place, 0) + 1
+        self.settled_to[place] = settled
+        for seq in range(first, settled + 1):
+            record = leader.log.get(seq) if leader is not None else None
+            entry = record.entry if record is not None else replica.log.get(seq)
+            known = self.settled.get(seq)
+            if entry is None or (known is not None and known.entry == entry):
+                continue
+            if known is not None:
+                self._excuse(known, f"I11: {entry} is settled, and so is {known.entry}")
+            self.settled[seq] = Acknowledged(
+                entry, {life_of(one) for one in nodes if holds(one, entry)}
+            )
+
     def check_node(self, node: Node) -> None:
         """What a node shows of a key never falls within an epoch (I6)."""
         # A learner begins anew with each epoch, so that what it shows may fall.
@@ -264,11 +290,10 @@ def holds(node: Node, entry: Entry) -> bool:
     replica = node.replica
     if replica.base_epoch < entry.epoch:
         return False
-    if node.leader is not None:
-        record = node.leader.log.get(entry.seq)
-        return entry.seq < node.leader.log.first_seq or (
-            record is not None and record.entry == entry
-        )
+    leader = node.leader or node.candidate
+    if leader is not None:
+        record = leader.log.get(entry.seq)
+        return entry.seq < leader.log.first_seq or (record is not None and record.entry == entry)
     if entry.seq <= replica.log.start:
         return True
     return replica.log.get(entry.seq) == entry

@@ -125,6 +125,7 @@ class Script:
             for position, write in list(history.acknowledged.items()):
                 if set(keys_of(write.entry)) & set(keys):
                     del history.acknowledged[position]
+                    history.settled.pop(position[1], None)
 
     async def promote(self, number: int, **wish: Any) -> Promoted | StoreError:
         """Promotes a node; returns what came of it."""

@@ -1,0 +1,72 @@
+"""How a node comes to lead: how long it waits for others to hold its base."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from kv_app import candidacy as module
+from kv_app.candidacy import Candidacy
+from kv_app.errors import OutbidError
+from tests.kv_app.fakes import run
+
+if TYPE_CHECKING:
+    from kv_app.leader import Leader
+
+
+class FakeCandidate:
+    """A leader to whose followers so much comes of its base, each time that one looks."""
+
+    def __init__(self, taught: list[int], *, opens: bool) -> None:
+        self.epoch = 2
+        self.opened = asyncio.Event()
+        self.is_given_up = False
+        self._taught, self._opens = taught, opens
+
+    @property
+    def taught(self) -> int:
+        """How much came so far."""
+        taught = self._taught.pop(0)
+        if self._opens and not self._taught:
+            self.opened.set()
+        return taught
+
+    def abdicate(self, promised: int) -> list[asyncio.Task[None]]:
+        """Is told that it was not to be."""
+        assert promised == 0
+        self.is_given_up = True
+        return []
+
+
+class FakeNode:
+    """Has a candidate and nothing else."""
+
+    def __init__(self, candidate: FakeCandidate) -> None:
+        self.candidate: FakeCandidate | None = candidate
+
+
+@pytest.mark.parametrize(
+    ("taught", "opens"),
+    [([0, 0], False), ([5, 7, 9, 9], False), ([0, 1, 4], True)],
+)
+def test_candidate_is_given_up_once_nothing_more_of_its_base_comes_to_others(
+    monkeypatch: pytest.MonkeyPatch, taught: list[int], *, opens: bool
+) -> None:
+    """A base of many keys may take its time; one that nobody takes does not wait for ever."""
+    monkeypatch.setattr(module, "OPEN_TIMEOUT_S", 0.001)
+
+    async def check() -> None:
+        candidate = FakeCandidate(taught, opens=opens)
+        node = FakeNode(candidate)
+        waits = Candidacy(cast("Any", node), cast("Any", None), lambda _: None)
+        if opens:
+            await waits._wait_open(cast("Leader", candidate))
+        else:
+            with pytest.raises(OutbidError, match="did not come to a majority"):
+                await waits._wait_open(cast("Leader", candidate))
+        assert candidate.is_given_up is not opens
+        assert (node.candidate is None) is not opens
+
+    run(check)
