@@ -30,6 +30,7 @@ class Waits:
         self._deadlines: deque[tuple[int, LogRecord, asyncio.Future[None]]] = deque()
         self._waiting = 0
         self._expiry: asyncio.TimerHandle | None = None
+        self._over = ""  # why there is nothing to wait for any more
 
     def __len__(self) -> int:
         return self._waiting
@@ -38,10 +39,13 @@ class Waits:
         """Waits until a record is committed.
 
         Raises:
-            OutcomeUnknownError: Its quorum did not answer within ``REQUEST_TIMEOUT``.
+            OutcomeUnknownError: Its quorum did not answer within ``REQUEST_TIMEOUT``, or all waits
+                were ended.
         """
         if record.committed:
             return
+        if self._over:
+            raise unknown(record, self._over)
         if self._waiting >= self._limit:
             raise unknown(record, "too many requests wait already")
         if len(self._deadlines) >= 2 * self._limit:  # most of them are over, behind one that is not
@@ -76,7 +80,8 @@ class Waits:
                 future.set_exception(unknown(record, why))
 
     def close(self, why: str = "the leader stopped") -> None:
-        """Ends the timer, and all waits."""
+        """Ends the timer, and all waits, also those that are still to come."""
+        self._over = why
         if self._expiry is not None:
             self._expiry.cancel()
         self.end(why)

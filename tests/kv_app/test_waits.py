@@ -235,3 +235,17 @@ def test_waits_that_nobody_used_close_without_a_timer() -> None:
         assert is_empty(waits)
 
     run(check)
+
+
+def test_wait_that_comes_after_the_end_is_answered_at_once() -> None:
+    """No timer would end it: who changes k may come to it only when the epoch is over."""
+
+    async def check() -> None:
+        waits = Waits(5, 10, Clock())
+        waits.close("epoch 1 is over")
+        assert "epoch 1 is over" in (await expect_unknown(start(waits, make_record()))).message
+        committed = make_record(2)
+        committed.committed = True
+        await waits.wait(committed)
+
+    run(check)
