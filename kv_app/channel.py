@@ -278,7 +278,8 @@ class Link:
     def teach(self) -> None:
         """Gives a follower the base once it holds all that it had missed; it counts from then on.
 
-        A voter of an older epoch may have it before the epoch opens, a learner only afterwards.
+        A voter of an older epoch and a founder may have it before the epoch opens, other learners
+        only afterwards.
         """
         base = self._owner.base
         if (
@@ -316,6 +317,7 @@ class Link:
         if self._welcomed is None or self._welcomed.done():
             raise ProtocolViolationError("a second welcome")
         self.node_id, self.is_tried = welcome.node_id, True
+        self.incarnation, self._is_base_sent = welcome.incarnation, False
         self._voters.on_welcome(self, welcome)
         epoch, base = self._config.epoch, self._owner.base
         self.held, self._keeps = HeldPositions(), None
@@ -326,7 +328,6 @@ class Link:
             self._keeps = kept_of(welcome, base)
             self.held = HeldPositions(self._keeps)
         self.is_durable = welcome.is_durable
-        self.incarnation, self._is_base_sent = welcome.incarnation, False
         self.is_learner = welcome.base_epoch != epoch
         self.is_older_voter = self.is_learner and welcome.base_epoch > 0
         if self.is_older_voter and self._keeps is None:  # it holds nothing but a base
@@ -504,7 +505,8 @@ class Link:
             self._outbox.close()
             self._outbox = None
         if was_connected:
-            logger.warning("follower %s at %s is gone: %s", self.node_id, self.url, self.detail)
+            why = self.detail or "this node ends the channel"
+            logger.warning("follower %s at %s is gone: %s", self.node_id, self.url, why)
 
     def _note(self, reason: str) -> None:
         """Keeps the first reason for which the link is down."""

@@ -47,6 +47,7 @@ class Comeback:
     def __init__(self, node: ComebackOwner) -> None:
         self.obstacle = ""
         self._node = node
+        self._began_with = 0
         self._pause_s = FIRST_PAUSE_S
         self._task: asyncio.Task[None] | None = None
 
@@ -62,6 +63,7 @@ class Comeback:
             after_s: How long that other node is waited for at least.
         """
         if not self.is_under_way:
+            self._began_with = self._node.replica.base_epoch
             self._task = asyncio.create_task(self._lead_again(after_s))
 
     def begin_anew(self) -> None:
@@ -90,9 +92,12 @@ class Comeback:
         self._pause_s = FIRST_PAUSE_S
 
     def _has_followed(self) -> bool:
-        """True if a leader has a channel to it, and has given it the base of its epoch."""
-        replica = self._node.replica
-        return self._node.is_led and replica.base_epoch == replica.promised
+        """True if another node has led meanwhile, and has given it the base of its epoch.
+
+        It is a follower then like any other, even if that leader is gone again.
+        """
+        base, own = self._node.replica.meta.base, self._node.replica.settings.node_id
+        return base is not None and base.epoch > self._began_with and base.leader_id != own
 
     async def _try_to_lead(self) -> bool:
         """Tries once; returns True if there is nothing to be tried any more."""

@@ -56,6 +56,8 @@ class Follower:
         self.batch_entries = Histogram(SIZE_BOUNDS)
         self._settings = settings
         self._session: Session | None = None
+        # The leader of a cluster that is still to be made: nothing is promised to it.
+        self._visitor: Hello | None = None
         self._staged: Staged | None = None
         self._staged_stable = 0
         self._caught_up_at = 0
@@ -118,36 +120,44 @@ class Follower:
     def leave(self, session: Session) -> None:
         """A session has ended."""
         if self._session is session:
-            self._session = None
+            self._session = self._visitor = None
 
     def release(self, promised: int) -> None:
         """Ends the channel of its leader, whose epoch is over."""
         if self._session is not None:
             self._session.supersede(promised)
             self._session = None
-        self._staged = None
+        self._staged = self._visitor = None
 
     # --- following ----------------------------------------------------------------------------
 
     def follow(self, session: Session, hello: Hello) -> None:
         """Decides whether to follow a leader.
 
+        Of one whose cluster is still to be made nothing is kept: it may be gone before that, and
+        another one come.
+
         Raises:
             ChannelError: This replica will not follow it, and why.
         """
         check_hello(hello)
         meta = self.replica.meta
-        is_same = hello.cluster_id == meta.cluster_id
-        if not is_same and self._session is not None:
+        is_member = hello.cluster_id == meta.cluster_id
+        is_back = self._visitor is not None and hello.cluster_id == self._visitor.cluster_id
+        if self._session is not None and not (is_member or is_back):
             raise SupersededError(f"this node follows {self.leader_url}", self.epoch)
-        wanted = Promise(hello.epoch, hello.leader_id, hello.attempt)
-        if is_same and not allows(meta.promise, wanted):
+        wanted = promise_of(hello)
+        if is_member and not allows(meta.promise, wanted):
             raise superseded(hello, self.epoch)
-        if is_same or self.is_empty:
+        if is_member or self.is_empty:
             if self._session is not None:
                 self._session.replace()
             self._session = session
-            self._adopt(hello, wanted)
+            self._visitor = None if hello.is_formed else hello
+            if hello.is_formed:
+                self._adopt(hello, wanted)
+            self.leader_url = hello.leader_url
+            self._caught_up_at = hello.last_seq
 
     def _adopt(self, hello: Hello, wanted: Promise) -> None:
         """Follows a leader from now on; the promise is durable before the answer."""
@@ -156,9 +166,7 @@ class Follower:
         learned = hello.epoch if self.is_empty else meta.learned
         before = (meta.cluster_id, meta.promise, meta.learned)
         if before != (hello.cluster_id, wanted, learned):
-            self.replica.save(cluster_id=hello.cluster_id, promise=wanted, learned=learned)
-        self.leader_url = hello.leader_url
-        self._caught_up_at = hello.last_seq
+            self.replica.join(hello.cluster_id, wanted, learned=learned)
 
     async def flush(self) -> None:
         """Makes durable all that was taken so far."""
@@ -209,7 +217,10 @@ class Follower:
 
         Raises:
             ProtocolViolationError: It is the base of another epoch, or not all of it has come.
+            ChannelError: It was in another cluster, and has to be heard again as a new node.
         """
+        if self._visitor is not None:
+            self._join(self._visitor, base)
         record, replica, promise = base.record, self.replica, self.replica.meta.promise
         if record.epoch != self.epoch or promise is None:
             raise ProtocolViolationError(f"a base of epoch {record.epoch} in epoch {self.epoch}")
@@ -231,6 +242,14 @@ class Follower:
             replica.save(base=record)
         self.reads.check_all()
         return True
+
+    def _join(self, visitor: Hello, base: Base) -> None:
+        """Belongs from now on to the cluster that its visitor has made of it."""
+        meta = self.replica.meta
+        if base.incarnation != meta.incarnation or meta.cluster_id:
+            raise ChannelError("this node is not what it was when the cluster was made")
+        self._visitor = None
+        self._adopt(visitor, promise_of(visitor))
 
     def is_followed(self, session: Session) -> bool:
         """Tells if a channel is the one whose entries this replica takes."""
@@ -365,6 +384,11 @@ def check_hello(hello: Hello) -> None:
         )
     if not 1 <= hello.epoch <= MAX_SEQ:
         raise ChannelError(f"epoch {hello.epoch} is none; the first is 1")
+
+
+def promise_of(hello: Hello) -> Promise:
+    """Returns what a leader wants a node to promise."""
+    return Promise(hello.epoch, hello.leader_id, hello.attempt)
 
 
 def superseded(hello: Hello, promised: int) -> SupersededError:

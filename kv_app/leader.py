@@ -478,10 +478,14 @@ class Leader:
         config = Config(tuple(members), k, k, k)
         replica = self._replica
         self.base = BaseRecord(
-            self.epoch, settings.node_id, replica.meta.incarnation, config, self.log.last_seq
+            self.epoch,
+            settings.node_id,
+            replica.meta.incarnation,
+            config,
+            self.log.last_seq,
+            founders={one.url: one.incarnation for one in self.links if one.has_data is False},
         )
         replica.save(promise=self._promise, base=self.base)
-        self.voters.found()
         self.decision = Decision(
             Standing.FORMING, f"epoch {self.epoch} is not on a majority of the nodes yet"
         )

@@ -59,6 +59,8 @@ class BaseRecord(msgspec.Struct, frozen=True):
         position: The last seq of earlier epochs: the base is all up to there.
         forced: The newest epoch, up to this one, that began by force: what was committed before may
             be missing in it. 0 if there is none.
+        founders: The incarnations, by URL, of the followers that were empty when the cluster was
+            made. One that is still in that life has forgotten no promise.
     """
 
     epoch: int
@@ -67,6 +69,7 @@ class BaseRecord(msgspec.Struct, frozen=True):
     config: Config
     position: int = 0
     forced: int = 0
+    founders: dict[str, str] = {}
 
 
 class Promise(msgspec.Struct, frozen=True):

@@ -100,7 +100,7 @@ class Promotion:
     Attributes:
         base: The base.
         promise: The promise.
-        is_blank: True if the node held no base before.
+        is_blank: True if the node was no voter before.
         sealed: The URLs of the voters that were sealed.
         missing: Those of all other members.
         required: How many followers have to be sealed without the old leader.
@@ -186,9 +186,10 @@ class _Attempt:
                 f"write_quorum={wanted} must be from 0 to {followers}, the number of followers."
             )
         self._own_url = own_url(config.members, settings.node_id, settings.advertise_url)
-        probed = {url: one for url, one in probed.items() if one.cluster_id == self._cluster_id} | {
-            self._own_url: own
-        }
+        # Who belongs to no cluster yet may be one of its founders.
+        probed = {
+            url: one for url, one in probed.items() if one.cluster_id in {"", self._cluster_id}
+        } | {self._own_url: own}
         if self._wish.is_own:
             self._check_not_led(probed, own)
         heard = max(one.promised for one in probed.values())
@@ -233,6 +234,9 @@ class _Attempt:
     async def seal(self) -> None:
         """Has all members promise, the old leader too, and hears what they hold."""
         seal = Seal(self._cluster_id, self._promise)
+        is_other = self._replica.meta.cluster_id != self._cluster_id
+        if self._is_blank and is_other and not self._replica.is_empty:
+            self._replica.forget_all()  # what it learned of a cluster that is gone
         own = await self._node.seal(seal)
         if isinstance(own, Denied):
             raise self._outbid(own)
@@ -318,7 +322,7 @@ class _Attempt:
         return Promotion(
             base,
             self._promise,
-            self._is_blank,
+            self._own_url not in judgement.voters,
             judgement.voters,
             judgement.missing,
             judgement.required,
@@ -350,6 +354,7 @@ class _Attempt:
             next_config(config, others, self._wish.write_quorum),
             position,
             old.forced if judgement.is_sufficient else epoch,
+            old.founders,
         )
 
     async def _fetch(

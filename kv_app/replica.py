@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from typing import Any, Final
@@ -125,6 +126,16 @@ class Replica:
                         generation=kept.generation,
                     )
                 )
+
+    def join(self, cluster_id: str, promise: Promise, **changes: Any) -> None:
+        """Promises something in a cluster, durably, along with other changes.
+
+        If it was in another one, where it holds nothing, it begins another life: what it promised
+        there is forgotten, and it may be a founder there.
+        """
+        if self.meta.cluster_id not in {"", cluster_id}:
+            changes["incarnation"] = secrets.token_hex(8)
+        self.save(cluster_id=cluster_id, promise=promise, **changes)
 
     def fail(self, error: StorageError) -> None:
         """Ends the process."""

@@ -93,15 +93,17 @@ class Respondent:
         """Promises, if the node may, and says what it holds; all of it is durable then."""
         replica = self.replica
         meta = replica.meta
-        if meta.base is not None and meta.cluster_id != seal.cluster_id:
+        is_member = meta.cluster_id == seal.cluster_id
+        if not is_member and not (replica.is_empty and meta.base is None):
             return Denied("it holds the data of another cluster", promised=0)
+        promise = meta.promise if is_member else None
         is_sound = 1 <= seal.promise.epoch <= MAX_SEQ
-        if not is_sound or not allows(meta.promise, seal.promise):
+        if not is_sound or not allows(promise, seal.promise):
             return Denied(f"it is in epoch {replica.promised}", replica.promised)
-        if meta.promise != seal.promise:
+        if promise != seal.promise:
             # From here on nothing of older epochs is taken, though the answer is still to come.
             self._node.give_way(seal.promise.epoch)
-            replica.save(promise=seal.promise)
+            replica.join(seal.cluster_id, seal.promise)
         if replica.commits is not None:
             await replica.commits.flush()
         if replica.meta.promise != seal.promise:
@@ -109,7 +111,7 @@ class Respondent:
         config, (config_epoch, config_seq) = replica.config()
         return Sealed(
             replica.settings.node_id,
-            meta.incarnation,
+            replica.meta.incarnation,
             replica.meta.base,
             config,
             config_epoch,

@@ -7,6 +7,7 @@ from kv_app.channel import Link
 from kv_app.confirmations import Confirmations
 from kv_app.errors import ChannelError, NotConfirmedError
 from kv_app.failover.electors import confirmations_of, has_majority
+from kv_app.failover.sufficiency import is_founder
 from kv_app.formation import Decision
 from kv_app.messages import Welcome
 from kv_app.meta import BaseRecord
@@ -17,6 +18,10 @@ from kv_app.replica import Replica
 
 class VotersOwner(Protocol):
     """The leader, as its voters see it."""
+
+    @property
+    def base(self) -> BaseRecord | None:
+        """What its epoch began with; None before the cluster is formed."""
 
     @property
     def decision(self) -> Decision:
@@ -70,17 +75,11 @@ class Voters:
         self._confirmations = Confirmations(self._ask_all, replica.settings.max_in_flight)
         # Which rounds of questions the learners that are connected have to wait for.
         self._admissions: dict[int, int] = {}
-        self._founders: set[int] = set()
 
     # --- opening ------------------------------------------------------------------------------
 
-    def found(self) -> None:
-        """Lets all that are empty in without a question: the cluster is made of them."""
-        self._founders = {link.index for link in self._owner.links if link.has_data is False}
-
     def add(self, link: Link) -> None:
         """Notes that a follower holds the base."""
-        self._founders.discard(link.index)
         self._urls.add(link.url)
 
     def may_open(self, base: BaseRecord) -> bool:
@@ -104,8 +103,6 @@ class Voters:
             raise ChannelError(
                 f"NODE_ID {welcome.node_id!r} is also that of its leader; give each node its own"
             )
-        if link.incarnation not in {"", welcome.incarnation}:
-            self._founders.discard(link.index)  # it has lost its data since
         self._forget(welcome.node_id)
         cluster_id = self._replica.meta.cluster_id
         holds_any = bool(welcome.cluster_id or welcome.contiguous or welcome.above)
@@ -139,10 +136,11 @@ class Voters:
         """Tells if a learner that has caught up may be given the base: it is to count from then on.
 
         Nobody may have begun a newer epoch since it connected: it might have promised itself to
-        that, and have forgotten it with its data. Those that were empty when the cluster was formed
-        hold the base by that.
+        that, and have forgotten it with its data. A founder has forgotten
+        nothing.
         """
-        if link.index in self._founders:
+        base = self._owner.base
+        if base is not None and is_founder(base, link.url, link.incarnation):
             return True
         if not self._owner.is_open:
             return False

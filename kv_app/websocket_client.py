@@ -121,7 +121,8 @@ class WebSocketClient(asyncio.Protocol):
     def _on_handshake(self) -> None:
         error = self._websocket.handshake_exc
         if error is None:
-            self._opened.set_result(None)
+            if not self._opened.done():  # else it was given up, and the answer came after that
+                self._opened.set_result(None)
         else:
             reason = f"refused the channel: {error}"
             if isinstance(error, InvalidHandshake):

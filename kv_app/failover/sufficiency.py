@@ -21,7 +21,7 @@ class Judgement:
     Attributes:
         base: The newest base among them; None if no voter is.
         config: The newest configuration of that base's epoch among them.
-        voters: The URLs of those that hold a base; the others count nowhere.
+        voters: The URLs of those that hold a base, and of its founders; the others count nowhere.
         missing: The URLs of all other members.
         required: How many voters other than the old leader have to be sealed, if it is not.
         reason: Why they are not enough; empty if they are.
@@ -48,14 +48,18 @@ def judge(members: Sequence[Member], sealed: Mapping[str, Sealed]) -> Judgement:
         sealed: The answers, by URL; one per node.
     """
     urls = [member.url for member in members]
-    voters = {url: one for url, one in sealed.items() if one.base is not None and url in urls}
-    missing = tuple(url for url in urls if url not in voters)
     followers = len(members) - 1
-    bases = [one.base for one in voters.values() if one.base is not None]
+    bases = [one.base for url, one in sealed.items() if one.base is not None and url in urls]
     if not bases:
         reason = "no node that answers holds the cluster's data"
-        return Judgement(None, None, (), missing, followers, reason)
+        return Judgement(None, None, (), tuple(urls), followers, reason)
     base = max(bases, key=lambda one: one.epoch)
+    voters = {
+        url: one
+        for url, one in sealed.items()
+        if url in urls and (one.base is not None or is_founder(base, url, one.incarnation))
+    }
+    missing = tuple(url for url in urls if url not in voters)
     config = newest_config(base, voters)
     floor = config.floor
     is_leader_in = any(is_leader_of(base, one) for one in voters.values())
@@ -79,6 +83,15 @@ def judge(members: Sequence[Member], sealed: Mapping[str, Sealed]) -> Judgement:
             f"was acknowledged, {others} answer"
         )
     return Judgement(base, config, tuple(voters), missing, required, reason)
+
+
+def is_founder(base: BaseRecord, url: str, incarnation: str) -> bool:
+    """Tells if a node is still in the life in which it was empty when the cluster was made.
+
+    Until it is given a base it has acknowledged nothing that counts, and it keeps what it promised:
+    it is a voter whose log is empty.
+    """
+    return base.founders.get(url) == incarnation
 
 
 def is_leader_of(base: BaseRecord, node: Sealed) -> bool:

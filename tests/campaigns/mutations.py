@@ -41,6 +41,7 @@ RECOVERY = ("tests/kv_app/test_recovery.py",)
 SNAPSHOT = ("tests/kv_app/test_snapshot.py",)
 STORAGE = ("tests/kv_app/test_storage.py", "tests/kv_app/test_storage_model.py")
 WAL = ("tests/kv_app/test_wal.py",)
+SUFFICIENCY = ("tests/kv_app/failover/test_sufficiency.py",)
 SCRIPTED = ("tests/simulation/test_scripted.py",)
 MANY = 3000
 
@@ -175,8 +176,8 @@ MUTATIONS = (
     Mutation(
         "a follower overwrites the data of another cluster",
         "kv_app/follower.py",
-        "if is_same or self.is_empty:\n            if",
-        "if is_same or not is_same:\n            if",
+        "if is_member or self.is_empty:\n            if",
+        "if is_member or not is_member:\n            if",
         FOLLOWER,
     ),
     Mutation(
@@ -337,17 +338,16 @@ MUTATIONS = (
     Mutation(
         "learners count for a promotion",
         "kv_app/failover/sufficiency.py",
-        "if one.base is not None and url in urls}",
-        "if url in urls}",
-        SCRIPTED,
-        MANY,
+        "if url in urls and (one.base is not None or is_founder(base, url, one.incarnation))",
+        "if url in urls",
+        SUFFICIENCY,
     ),
     Mutation(
         "a leader that lost its data counts as one that has it",
         "kv_app/failover/sufficiency.py",
         "return node.node_id == base.leader_id and node.incarnation == base.leader_incarnation",
         "return node.node_id == base.leader_id",
-        ("tests/kv_app/failover/test_sufficiency.py",),
+        SUFFICIENCY,
     ),
     Mutation(
         "the last configuration that anybody holds is not looked for",
@@ -430,6 +430,27 @@ MUTATIONS = (
         "            link.teach()\n        self._try_open()\n",
         "            link.teach()\n        self._open()\n",
         LEADER,
+    ),
+    Mutation(
+        "a founder counts in every life",
+        "kv_app/failover/sufficiency.py",
+        "return base.founders.get(url) == incarnation",
+        "return url in base.founders",
+        SUFFICIENCY,
+    ),
+    Mutation(
+        "a node that joins another cluster stays who it was",
+        "kv_app/replica.py",
+        '            changes["incarnation"] = secrets.token_hex(8)\n',
+        "            pass\n",
+        FOLLOWER,
+    ),
+    Mutation(
+        "a leader whose cluster is still to be made is followed for good",
+        "kv_app/follower.py",
+        "            if hello.is_formed:\n                self._adopt(hello, wanted)\n",
+        "            self._adopt(hello, wanted)\n",
+        FOLLOWER,
     ),
     Mutation(
         "a learner that leads counts for opening",
@@ -520,8 +541,8 @@ MUTATIONS = (
     Mutation(
         "a founder that lost its data is let in without a question",
         "kv_app/voters.py",
-        '        if link.incarnation not in {"", welcome.incarnation}:\n',
-        "        if link.incarnation == 0:\n",
+        "if base is not None and is_founder(base, link.url, link.incarnation):",
+        "if base is not None and link.url in base.founders:",
         LEADER,
     ),
 )

@@ -134,10 +134,12 @@ def base(epoch: int = 1, position: int = 0, forced: int = 0) -> BaseRecord:
     return BaseRecord(epoch, "leader", "life", config, position, forced)
 
 
-def hello(cluster_id: str = "c1", epoch: int = 1, last_seq: int = 0) -> Hello:
+def hello(
+    cluster_id: str = "c1", epoch: int = 1, last_seq: int = 0, *, is_formed: bool = True
+) -> Hello:
     """Returns a leader's hello."""
     return Hello(
-        PROTOCOL_VERSION, cluster_id, epoch, "leader", LEADER_URL, last_seq, "first", is_formed=True
+        PROTOCOL_VERSION, cluster_id, epoch, "leader", LEADER_URL, last_seq, "first", is_formed
     )
 
 

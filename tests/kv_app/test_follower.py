@@ -13,6 +13,7 @@ from kv_app.messages import (
     CLOSE_REPLACED,
     PROTOCOL_VERSION,
     Ack,
+    Base,
     CaughtUp,
     Entry,
     Heartbeat,
@@ -26,6 +27,7 @@ from kv_app.state import State
 from tests.kv_app.fake_leader import (
     LEADER_URL,
     Channel,
+    base,
     entries,
     following,
     hello,
@@ -111,6 +113,55 @@ def test_hello_of_another_cluster_while_one_is_followed_is_refused() -> None:
         assert LEADER_URL in await stranger.refused(hello("c2"))
         assert stranger.close_code == CLOSE_REFUSED
         assert await channel.ask(entries(put(1))) == Ack([SeqRange(1, 1)])
+
+    run(check)
+
+
+def test_leader_whose_cluster_is_still_to_be_made_leaves_no_trace() -> None:
+    """It may be gone before that; the next one finds a node that promised nothing to anybody."""
+
+    async def check() -> None:
+        follower = make_follower()
+        first = Channel(follower)
+        welcomed = await first.ask(hello("c1", is_formed=False))
+        await first.ask(Heartbeat(0, 0))
+        assert follower.replica.meta.cluster_id == ""
+        assert follower.replica.meta.promise is None
+        assert LEADER_URL in await Channel(follower).refused(hello("c2", is_formed=False))
+        again = Channel(follower)
+        await again.ask(hello("c1", is_formed=False))
+        assert await first.ended() == CLOSE_REPLACED
+        await again.leave()
+        second = Channel(follower)
+        assert await second.ask(hello("c2", is_formed=False)) == welcomed
+        await second.give_base(welcomed)
+        assert (follower.replica.meta.cluster_id, follower.epoch, follower.base_epoch) == (
+            "c2",
+            1,
+            1,
+        )
+        assert follower.replica.meta.incarnation == welcomed.incarnation
+        assert await second.ask(entries(put(1))) == Ack([SeqRange(1, 1)])
+
+    run(check)
+
+
+def test_empty_follower_that_joins_another_cluster_begins_another_life() -> None:
+    """It forgets what it promised in the first one, where it may be a founder."""
+
+    async def check() -> None:
+        follower = make_follower()
+        channel = Channel(follower)
+        first = await channel.ask(hello("c1"))
+        await channel.leave()
+        visit = Channel(follower)
+        assert (await visit.ask(hello("c2", is_formed=False))).incarnation == first.incarnation
+        reason = await visit.refused(Base(base(), first.incarnation))
+        assert reason == "this node is not what it was when the cluster was made"
+        assert follower.replica.meta.cluster_id == "c1"
+        second = await Channel(follower).ask(hello("c2"))
+        assert follower.replica.meta.cluster_id == "c2"
+        assert second.incarnation != first.incarnation
 
     run(check)
 

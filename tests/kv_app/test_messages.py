@@ -148,7 +148,10 @@ FROM_LEADER = [
     (SnapshotKeys([RememberedWrite("i", b"f", 1, 2)]), [6, [["i", b"f", 1, 2]]]),
     (SnapshotEnd(b"d"), [7, b"d"]),
     (
-        Base(BaseRecord(2, "a", "b", Config((Member("a", "http://a"),), 1, 1, 2), 7, 1), "life"),
+        Base(
+            BaseRecord(2, "a", "b", Config((Member("a", "http://a"),), 1, 1, 2), 7, 1, {"u": "i"}),
+            "life",
+        ),
         [
             8,
             {
@@ -163,6 +166,7 @@ FROM_LEADER = [
                 },
                 "position": 7,
                 "forced": 1,
+                "founders": {"u": "i"},
             },
             "life",
         ],

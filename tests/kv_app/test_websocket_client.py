@@ -140,6 +140,27 @@ def test_handshake_that_is_given_up_closes_its_socket(monkeypatch: pytest.Monkey
     run(check)
 
 
+def test_answer_to_a_handshake_that_was_given_up_is_no_fault(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A leader steps down at any moment, also while it connects; that is no traceback."""
+
+    async def check() -> None:
+        wire = Wire(monkeypatch)
+        connecting = asyncio.create_task(wire.connect())
+        await asyncio.sleep(0)  # the request is sent; its answer is on the way
+        connecting.cancel()
+        faults: list[object] = []
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: faults.append(context))
+        await turns()
+        assert connecting.cancelled()
+        assert wire.transports[0].is_closed
+        assert faults == []
+
+    run(check)
+
+
 def test_handshake_that_is_refused_tells_why(monkeypatch: pytest.MonkeyPatch) -> None:
     """Another server, or a follower that wants a token, is no follower to this leader."""
 

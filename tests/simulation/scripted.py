@@ -144,8 +144,12 @@ def play(
     log_entries: int = 1000,
     max_delay_ms: float = 0.0,
     seed: int = 1,
+    is_formed: bool = True,
 ) -> Cluster:
-    """Plays a script on a cluster that has formed, and checks all that a random run is held to."""
+    """Plays a script on a cluster that has formed, and checks all that a random run is held to.
+
+    If it is not to have formed, its nodes were just started.
+    """
     shape = Shape(followers, write_quorum, is_durable, 0.0, log_entries, max_delay_ms, 1.0, 0.0)
     cluster = Cluster(seed, shape)
 
@@ -153,7 +157,8 @@ def play(
         for host in cluster.hosts:
             host.start()
         one = Script(cluster)
-        await one.ready()
+        if is_formed:
+            await one.ready()
         await script(one)
         await cluster.heal()
 

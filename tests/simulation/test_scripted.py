@@ -186,6 +186,44 @@ def test_paused_leader_acknowledges_nothing_after_it_was_replaced() -> None:
     play(script, followers=3, write_quorum=2)
 
 
+def test_superseded_leader_that_sees_no_new_one_leads_again() -> None:
+    """Who has superseded it is gone, and has left nothing but promises."""
+
+    async def script(one: Script) -> None:
+        await one.put(one.node(0), "a", "1")
+        one.cluster.network.slow_s = {(one.hosts[1].url, one.hosts[3].url): 0.9}
+        attempt = asyncio.create_task(one.promote(1))
+        await one.until(lambda: one.node(0).leader is None)
+        one.host(1).crash(wiped=False)  # one of those that it has to seal has not answered yet
+        attempt.cancel()
+        one.cluster.network.slow_s = {}
+        await one.until(lambda: one.cluster.leader() is not None)
+        assert one.leader is one.node(0).leader
+        assert one.leader.epoch > 2
+        one.host(1).start()
+        await one.ready()
+
+    play(script, followers=3, write_quorum=2)
+
+
+def test_superseded_leader_that_has_followed_the_new_one_is_a_follower_like_any_other() -> None:
+    """Who leads after that one is an operator's decision, or a watcher's."""
+
+    async def script(one: Script) -> None:
+        await one.put(one.node(0), "a", "1")
+        assert isinstance(await one.promote(1), Promoted)
+        await one.until(lambda: one.node(0).replica.base_epoch == 2)
+        one.host(1).crash(wiped=False)
+        await one.pause(20.0)
+        assert one.cluster.leader() is None
+        assert one.node(0).replica.promised == 2
+        assert isinstance(await one.promote(2), Promoted)
+        one.host(1).start()
+        await one.ready()
+
+    play(script, followers=3, write_quorum=2)
+
+
 def test_versions_fall_back_to_the_newest_settled_one_beneath() -> None:
     """What the new epoch began without is gone from the old leader's followers too."""
 
@@ -322,6 +360,26 @@ def test_acknowledgments_commit_nothing_of_a_base_before_its_epoch_opens() -> No
         await one.ready()
 
     play(script, followers=4, write_quorum=3)
+
+
+@pytest.mark.parametrize("is_durable", [True, False])
+@pytest.mark.parametrize("followers", range(1, 6))
+def test_leader_lost_while_the_cluster_is_made_comes_back_by_itself(
+    followers: int, *, is_durable: bool
+) -> None:
+    """Some hold the base, and not enough: the others know that they have forgotten nothing."""
+
+    async def script(one: Script) -> None:
+        await one.until(lambda: one.node(0).leader and one.node(0).leader.base)  # type: ignore[union-attr]
+        await asyncio.sleep(0.0015)  # some have it by then
+        one.host(0).crash(wiped=False)
+        await one.pause(0.5)
+        one.host(0).start()
+        await one.ready()
+        await one.put(one.node(0), "a", "1")
+
+    for seed in range(3):
+        play(script, followers, 1, is_durable=is_durable, seed=seed, is_formed=False)
 
 
 def test_who_forgot_its_promise_and_acknowledges_again_is_not_merged_from_memory() -> None:

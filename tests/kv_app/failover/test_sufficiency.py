@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import chain, combinations
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
 from kv_app.failover.calls import Sealed
@@ -94,6 +95,24 @@ def test_learners_count_nowhere() -> None:
     found = judge(members(4), some)
     assert found.voters == ("http://n1",)
     assert not found.is_sufficient
+
+
+def test_founder_without_its_base_is_a_voter_with_an_empty_log_until_it_loses_its_life() -> None:
+    """It has acknowledged nothing, and keeps what it promised: else nobody could begin anew.
+
+    The leader may be lost in the moment in which the cluster is made.
+    """
+    founders = {f"http://n{one}": f"life {one}" for one in (1, 2, 3)}
+    base = msgspec.structs.replace(base_of(4, 3), founders=founders)
+    some = answers(base, (1,)) | {f"http://n{one}": sealed(one, None) for one in (2, 3)}
+    found = judge(members(4), some)
+    assert set(found.voters) == {"http://n1", "http://n2", "http://n3"}
+    assert (found.base, found.config) == (base, base.config)
+    assert found.is_sufficient
+    some["http://n3"] = sealed(3, None, life="another")
+    assert set(judge(members(4), some).voters) == {"http://n1", "http://n2"}
+    del some["http://n1"]  # nobody is left who knows of the founding
+    assert judge(members(4), some).base is None
 
 
 def test_strangers_count_nowhere() -> None:
