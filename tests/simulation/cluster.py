@@ -223,7 +223,7 @@ class Cluster:
             record_open(leader)
             cluster.note(f"{leader._replica.meta.node_id} opens epoch {leader.epoch}")
             if leader.epoch == FIRST_EPOCH:
-                cluster.check_formation()
+                cluster.check_formation(leader)
             cluster.history_of(leader._replica).opened(leader)
 
         with contextlib.ExitStack() as stack:
@@ -255,8 +255,10 @@ class Cluster:
         if self.violation is None:
             self.violation = error or RuntimeError(context["message"])
 
-    def check_formation(self) -> None:
-        """A second cluster is made only if most nodes have lost all that the first one gave them.
+    def check_formation(self, leader: Leader) -> None:
+        """A second cluster is made only if most nodes have nothing of the first one.
+
+        They have lost it, or were never up while it was there.
 
         Raises:
             Violation: It was made beside one that could have come back.
@@ -264,12 +266,16 @@ class Cluster:
         self._counts["clusters made"] += 1
         if self._counts["clusters made"] == 1:
             return
-        gone = {name for name, _ in self.lost_lives}
+        lost = {name for name, _ in self.lost_lives}
+        made = self.history_of(leader._replica)
+        others = [one for one in self.histories.values() if one is not made]
+        joined = set().union(*(one.joined for one in others))
         electors = [host.name for host in self.hosts]
         if len(electors) % 2 == 0:
             electors = electors[1:]
-        if sum(name in gone for name in electors) <= len(electors) // 2:
-            raise Violation(f"a cluster was made anew, and only {sorted(gone)} had lost their data")
+        empty = [name for name in electors if name in lost or name not in joined]
+        if len(empty) <= len(electors) // 2:
+            raise Violation(f"a cluster was made anew, and only {empty} have nothing")
 
     def note(self, what: str) -> None:
         """Writes down what happens."""

@@ -69,6 +69,7 @@ class History:
         acknowledged: Those whose clients were told "done".
         refused: Values that were definitely refused.
         openings: All epochs that opened.
+        joined: The nodes that ever held a base.
         settled: By seq, what some node takes for committed, and who held it when that was seen.
     """
 
@@ -77,6 +78,7 @@ class History:
     acknowledged: dict[Position, Acknowledged] = field(default_factory=dict)
     refused: set[str] = field(default_factory=set)
     openings: list[Opening] = field(default_factory=list)
+    joined: set[str] = field(default_factory=set)
     settled: dict[int, Acknowledged] = field(default_factory=dict)
     seen: dict[tuple[str, str], Position] = field(default_factory=dict)
     settled_to: dict[str, int] = field(default_factory=dict)
@@ -235,6 +237,8 @@ class History:
 
     def check_node(self, node: Node) -> None:
         """What a node shows of a key never falls within an epoch (I6)."""
+        if node.replica.base_epoch:
+            self.joined.add(node.settings.node_id)
         # A learner begins anew with each epoch, so that what it shows may fall.
         base = node.replica.base_epoch or -node.replica.meta.learned
         for key in "abc":
