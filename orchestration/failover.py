@@ -29,7 +29,9 @@ class NodeStatus:
 
     Attributes:
         url: Where it was asked.
+        member_url: where the other nodes reach it.
         node_id: its name.
+        incarnation: tells it from all others, and is new whenever it starts without its data.
         role: leader or follower.
         epoch: the epoch that it leads, or has promised itself to.
         base_epoch: the epoch whose base it holds; 0 for a learner.
@@ -46,7 +48,9 @@ class NodeStatus:
     """
 
     url: str
+    member_url: str
     node_id: str
+    incarnation: str
     role: str
     epoch: int
     base_epoch: int
@@ -107,30 +111,45 @@ class Outlook:
 def look(control: Control, urls: Sequence[str]) -> Outlook:
     """Asks all nodes that are known of a cluster, those that the others name too.
 
+    Each is in the answer once, though it may have two URLs: one for the other nodes, and one from
+    here.
+
     Raises:
         ClusterError: None of them answers.
     """
     nodes: dict[str, NodeStatus] = {}
     silent: dict[str, str] = {}
-    waiting = list(dict.fromkeys(url.rstrip("/") for url in urls))
+    given = tuple(dict.fromkeys(url.rstrip("/") for url in urls))
+    waiting = list(given)
     while waiting:
         url = waiting.pop(0)
+        if url in silent or _is_heard(url, nodes):
+            continue
         try:
-            nodes[url] = read_status(url, control.status(url, timeout_s=PROBE_TIMEOUT_S))
+            node = read_status(url, control.status(url, timeout_s=PROBE_TIMEOUT_S))
         except ClusterError as error:
             silent[url] = str(error)
             continue
-        known = {*nodes, *silent, *waiting}
-        waiting += [
-            member.url
-            for member in nodes[url].members
-            if member.url not in known and find(member, nodes) is None
-        ]
+        if all(node.incarnation != other.incarnation for other in nodes.values()):
+            nodes[url] = node
+            waiting += [member.url for member in node.members]
     if not nodes:
         raise ClusterError(
             f"No node answers at {', '.join(silent)}; start one, or name a node that runs."
         )
+    silent = {url: why for url, why in silent.items() if not _is_heard(url, nodes)}
+    members = {member.url for node in nodes.values() for member in node.members}
+    inside = [url for url in silent if url in members and url not in given]
+    if sum(url not in members for url in silent) == len(inside):
+        # As many are silent at the URLs from here as members are not heard: it is these.
+        silent = {url: why for url, why in silent.items() if url not in inside}
     return judge(nodes, silent)
+
+
+def _is_heard(url: str, nodes: Mapping[str, NodeStatus]) -> bool:
+    """Tells if the node at a URL has answered, at this one or at another."""
+    members = [one for node in nodes.values() for one in node.members if one.url == url]
+    return any(find(member, nodes) is not None for member in (Member("", url), *members))
 
 
 def judge(nodes: Mapping[str, NodeStatus], silent: Mapping[str, str]) -> Outlook:
@@ -187,12 +206,16 @@ def find(member: Member, nodes: Mapping[str, NodeStatus]) -> NodeStatus | None:
     """The node that a member is, among those that were asked; None if it is not.
 
     A node may be asked at another URL than that at which the others reach it: that of a published
-    port, say. Then its name tells.
+    port, say. Then it tells the other one itself, or its name does.
     """
     if member.url in nodes:
         return nodes[member.url]
+    at_url = [node for node in nodes.values() if node.member_url == member.url]
     named = [node for node in nodes.values() if member.node_id and node.node_id == member.node_id]
-    return named[0] if len(named) == 1 else None
+    for found in (at_url, named):
+        if len(found) == 1:
+            return found[0]
+    return None
 
 
 def read_status(url: str, body: Mapping[str, Any]) -> NodeStatus:
@@ -204,7 +227,9 @@ def read_status(url: str, body: Mapping[str, Any]) -> NodeStatus:
     try:
         return NodeStatus(
             url=url,
+            member_url=str(body["url"]),
             node_id=str(body["node_id"]),
+            incarnation=str(body["incarnation"]),
             role=str(body["role"]),
             epoch=int(body["epoch"]),
             base_epoch=int(body["base_epoch"]),

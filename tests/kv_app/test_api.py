@@ -16,6 +16,7 @@ from tests.kv_app.fakes import run
 from tests.kv_app.nodes import (
     BY_CODE,
     error_of,
+    led,
     open_channel,
     serve,
     serve_follower,
@@ -570,6 +571,17 @@ def test_follower_answers_for_itself() -> None:
             assert (await client.get("/health")).json()["epoch"] == 1
 
     serve_follower(check)
+
+
+def test_status_tells_where_the_other_nodes_reach_the_node() -> None:
+    """Its URL among the members, by its name; its own idea of it before it knows them."""
+
+    async def check(client: httpx.AsyncClient) -> None:
+        assert (await client.get("/admin/status")).json()["url"] == "http://mine:1"
+        async with led(client):
+            assert (await client.get("/admin/status")).json()["url"] == "http://f1:1"
+
+    serve_follower(check, node_id="f1", advertise_url="http://mine:1")
 
 
 @pytest.mark.parametrize("bucket", ["-1", "256", "x", ""])

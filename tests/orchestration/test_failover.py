@@ -18,6 +18,8 @@ def status(number: int, *, floor: int = 3, **changes: object) -> NodeStatus:
     """A follower of a cluster with five of them, whose first leader is n0."""
     node = NodeStatus(
         url=f"http://n{number}",
+        member_url=f"http://n{number}",
+        incarnation=f"i{number}",
         node_id=f"n{number}",
         role="follower",
         epoch=1,
@@ -108,21 +110,74 @@ def test_look_finds_the_others_by_what_one_says() -> None:
     assert set(outlook.nodes) == {f"http://n{number}" for number in (1, 2, 3, 4)}
 
 
-def test_node_that_is_asked_at_another_address_is_known_by_its_name() -> None:
-    """A published port: the others reach it elsewhere."""
+def published(*numbers: int) -> list[str]:
+    """The URLs of some nodes from outside of their network."""
+    return [f"http://published:{8000 + number}" for number in numbers]
+
+
+def outside(*numbers: int, **changes: object) -> Control:
+    """Reaches some nodes at published ports only: their names mean nothing here."""
 
     def answer(request: httpx.Request) -> httpx.Response:
-        if request.url.host != "published":
+        number = (request.url.port or 0) - 8000
+        if request.url.host != "published" or number not in numbers:
             raise httpx.ConnectError("no such host")
-        number = request.url.port - 8000 if request.url.port else 0
-        return httpx.Response(200, json=dataclasses.asdict(status(number)))
+        return httpx.Response(200, json=dataclasses.asdict(status(number, **changes)))  # type: ignore[arg-type]
+
+    return Control(transport=httpx.MockTransport(answer))
+
+
+NAMELESS = tuple(Member("", member.url) for member in MEMBERS)
+
+
+def test_node_that_is_asked_at_another_address_tells_its_own() -> None:
+    """A published port. Those that were not heard when the cluster was made have no name in it."""
+    urls = published(1, 2, 3, 4, 5)
+    outlook = look(outside(0, 1, 2, 3, 4, 5, members=NAMELESS), [*urls, *published(0)])
+    assert set(outlook.nodes) == {*urls, *published(0)}
+    assert outlook.answering == 5
+    assert outlook.missing == ()
+    assert not outlook.silent
+
+
+def test_node_that_tells_an_address_of_no_member_is_known_by_its_name() -> None:
+    """A learner does not know the members yet, and its own idea of its URL may be another one."""
+    nodes = answering(1, 2, 3)
+    nodes["http://elsewhere"] = status(4, url="http://elsewhere", member_url="http://0.0.0.0:8000")
+    outlook = judge(nodes, {})
+    assert outlook.answering == 4
+    assert set(outlook.missing) == {"n0", "n5"}
+
+
+def test_dead_node_is_silent_once() -> None:
+    """As many published ports are silent as members are not heard: these are they."""
+    urls = published(0, 1, 2, 3, 4, 5)
+    outlook = look(outside(1, 2, 3, 5, members=NAMELESS), urls)
+    assert set(outlook.silent) == set(published(0, 4))
+    assert outlook.reason == ""
+
+
+def test_silent_node_whose_other_address_nobody_gave_is_named_by_the_others() -> None:
+    """It cannot be told which of the two that are not heard the silent port is."""
+    outlook = look(outside(1, 2, 3, 5, members=NAMELESS), published(1, 2, 3, 4, 5))
+    assert set(outlook.silent) == {*published(4), "http://n0", "http://n4"}
+
+
+def test_node_that_is_reached_in_two_ways_counts_once() -> None:
+    """By a name and by a number, say: it holds no more for that."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        host = request.url.host
+        number = 1 if host == "alias" else int(host[-1])
+        if number > 2:
+            raise httpx.ConnectError("refused")
+        return httpx.Response(200, json=dataclasses.asdict(status(number, members=NAMELESS)))
 
     control = Control(transport=httpx.MockTransport(answer))
-    urls = [f"http://published:{8000 + number}" for number in (1, 2, 3)]
-    outlook = look(control, urls)
-    assert set(outlook.nodes) == set(urls)
-    assert outlook.answering == 3
-    assert outlook.reason == ""
+    outlook = look(control, ["http://alias", "http://n1", "http://n2"])
+    assert {node.node_id for node in outlook.nodes.values()} == {"n0", "n1", "n2"}
+    assert (outlook.answering, outlook.survivors) == (2, 2)
+    assert "http://n1" not in outlook.silent
 
 
 def test_nobody_answers() -> None:
