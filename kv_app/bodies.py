@@ -248,6 +248,7 @@ class StatusAnswer(BaseModel):
     cluster_id: str
     incarnation: str = Field(description="New whenever it starts without its data.")
     leader_url: str | None
+    is_led: bool = Field(description="True while a leader has a channel to it.")
     is_open: bool = Field(description="True if it takes writes.")
     contiguous: int
     max_seq: int

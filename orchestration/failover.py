@@ -37,6 +37,7 @@ class NodeStatus:
         base_epoch: the epoch whose base it holds; 0 for a learner.
         base_leader: who led that.
         leader_url: where it believes the leader to be.
+        is_led: True while a leader has a channel to it.
         is_open: True if it takes writes.
         contiguous: highest seq below which it has no hole.
         max_seq: the newest entry that it holds.
@@ -56,6 +57,7 @@ class NodeStatus:
     base_epoch: int
     base_leader: str | None
     leader_url: str | None
+    is_led: bool
     is_open: bool
     contiguous: int
     max_seq: int
@@ -73,7 +75,10 @@ class Outlook:
     Attributes:
         nodes: Those that answer, by URL.
         silent: Those that do not, with the reason.
+        inside: Those of the silent that are URLs of the nodes' own network, it seems. Of these
+            nodes nothing is known.
         leader: The open leader of the newest epoch, if one answers.
+        led: If none does: a node of the newest epoch to which a leader has a channel all the same.
         candidate: Which node would lead best: a voter of the newest base that holds most.
         followers: n.
         electors: How many nodes vote.
@@ -89,7 +94,9 @@ class Outlook:
 
     nodes: Mapping[str, NodeStatus]
     silent: Mapping[str, str]
+    inside: tuple[str, ...]
     leader: NodeStatus | None
+    led: NodeStatus | None
     candidate: NodeStatus | None
     followers: int
     electors: int
@@ -139,11 +146,14 @@ def look(control: Control, urls: Sequence[str]) -> Outlook:
         )
     silent = {url: why for url, why in silent.items() if not _is_heard(url, nodes)}
     members = {member.url for node in nodes.values() for member in node.members}
-    inside = [url for url in silent if url in members and url not in given]
-    if sum(url not in members for url in silent) == len(inside):
-        # As many are silent at the URLs from here as members are not heard: it is these.
-        silent = {url: why for url, why in silent.items() if url not in inside}
-    return judge(nodes, silent)
+    strangers = [url for url in silent if url not in members]
+    unheard = [url for url in silent if url in members and url not in given]
+    if len(strangers) == len(unheard):
+        # They are the same nodes, by their URLs from here and by those from inside.
+        silent = {url: why for url, why in silent.items() if url not in unheard}
+        unheard = []
+    is_inside_reached = not members.isdisjoint(nodes)
+    return judge(nodes, silent, () if is_inside_reached else unheard)
 
 
 def _is_heard(url: str, nodes: Mapping[str, NodeStatus]) -> bool:
@@ -152,16 +162,25 @@ def _is_heard(url: str, nodes: Mapping[str, NodeStatus]) -> bool:
     return any(find(member, nodes) is not None for member in (Member("", url), *members))
 
 
-def judge(nodes: Mapping[str, NodeStatus], silent: Mapping[str, str]) -> Outlook:
+def judge(
+    nodes: Mapping[str, NodeStatus], silent: Mapping[str, str], inside: Sequence[str] = ()
+) -> Outlook:
     """Says what a promotion would come to; the nodes themselves decide it anew when it is asked.
 
     The rule is that of ``docs/failover.md``: a majority of the electors, and either the old leader
     or n - f + 1 followers.
+
+    Args:
+        nodes: Those that answer, by URL.
+        silent: Those that do not, with the reason.
+        inside: URLs that the nodes have for each other, of which none answers from here.
     """
     voters = {url: node for url, node in nodes.items() if node.base_epoch > 0}
     newest = max((node.base_epoch for node in voters.values()), default=0)
     ahead = [node for node in voters.values() if node.base_epoch == newest]
     leader = max((n for n in nodes.values() if n.is_open), key=lambda n: n.epoch, default=None)
+    epoch = max((node.epoch for node in nodes.values()), default=0)
+    led = next((n for n in nodes.values() if n.is_led and n.epoch == epoch), None)
     best = max(ahead, key=lambda node: (node.contiguous, node.max_seq), default=None)
     members = best.members if best is not None else ()
     floor = min((node.floor for node in ahead if node.floor is not None), default=0)
@@ -187,7 +206,9 @@ def judge(nodes: Mapping[str, NodeStatus], silent: Mapping[str, str]) -> Outlook
     return Outlook(
         nodes,
         silent,
+        tuple(inside),
         leader,
+        led if leader is None else None,
         best,
         followers,
         len(electors),
@@ -235,6 +256,7 @@ def read_status(url: str, body: Mapping[str, Any]) -> NodeStatus:
             base_epoch=int(body["base_epoch"]),
             base_leader=body["base_leader"],
             leader_url=body["leader_url"],
+            is_led=bool(body["is_led"]),
             is_open=bool(body["is_open"]),
             contiguous=int(body["contiguous"]),
             max_seq=int(body["max_seq"]),

@@ -85,6 +85,7 @@ def _status(node: Node) -> StatusAnswer:
         cluster_id=meta.cluster_id,
         incarnation=meta.incarnation,
         leader_url=probed.leader_url,
+        is_led=node.is_led,
         is_open=probed.is_leading,
         contiguous=probed.contiguous,
         max_seq=probed.max_seq,

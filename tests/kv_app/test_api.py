@@ -584,6 +584,18 @@ def test_status_tells_where_the_other_nodes_reach_the_node() -> None:
     serve_follower(check, node_id="f1", advertise_url="http://mine:1")
 
 
+def test_status_tells_if_a_leader_has_a_channel_to_the_node() -> None:
+    """Then there is a leader, though who asks may not reach it."""
+
+    async def check(client: httpx.AsyncClient) -> None:
+        assert (await client.get("/admin/status")).json()["is_led"] is False
+        async with led(client):
+            assert (await client.get("/admin/status")).json()["is_led"] is True
+        assert (await client.get("/admin/status")).json()["is_led"] is False
+
+    serve_follower(check)
+
+
 @pytest.mark.parametrize("bucket", ["-1", "256", "x", ""])
 def test_digest_of_a_bucket_that_is_none_is_malformed(bucket: str) -> None:
     """The error names the parameter."""

@@ -9,33 +9,8 @@ import pytest
 
 from orchestration.control import Control
 from orchestration.errors import ClusterError
-from orchestration.failover import Member, NodeStatus, judge, look
-
-MEMBERS = tuple(Member(f"n{number}", f"http://n{number}") for number in range(6))
-
-
-def status(number: int, *, floor: int = 3, **changes: object) -> NodeStatus:
-    """A follower of a cluster with five of them, whose first leader is n0."""
-    node = NodeStatus(
-        url=f"http://n{number}",
-        member_url=f"http://n{number}",
-        incarnation=f"i{number}",
-        node_id=f"n{number}",
-        role="follower",
-        epoch=1,
-        base_epoch=1,
-        base_leader="n0",
-        leader_url="http://n0",
-        is_open=False,
-        contiguous=10 + number,
-        max_seq=20,
-        holes=1,
-        write_quorum=floor,
-        floor=floor,
-        wanted=floor,
-        members=MEMBERS,
-    )
-    return dataclasses.replace(node, **changes)  # type: ignore[arg-type]
+from orchestration.failover import NodeStatus, judge, look
+from tests.orchestration.members import NAMELESS, outside, published, status
 
 
 def answering(*numbers: int, floor: int = 3) -> dict[str, NodeStatus]:
@@ -85,6 +60,17 @@ def test_leader_is_the_open_one_of_the_newest_epoch() -> None:
     assert outlook.leader.node_id == "n1"
 
 
+def test_node_counts_as_led_in_the_newest_epoch_only() -> None:
+    """A leader of an older one is replaced as soon as it hears of that."""
+    nodes = answering(1, 2, 3)
+    nodes["http://n1"] = status(1, is_led=True)
+    outlook = judge(nodes, {})
+    assert outlook.led is not None
+    assert outlook.led.node_id == "n1"
+    nodes["http://n2"] = status(2, epoch=2)
+    assert judge(nodes, {}).led is None
+
+
 def test_next_quorum_is_what_the_survivors_can_meet() -> None:
     """And what is promised afterwards follows from it."""
     outlook = judge(answering(1, 2, 3, floor=3), {})
@@ -108,26 +94,6 @@ def test_look_finds_the_others_by_what_one_says() -> None:
     assert sorted(asked) == [f"http://n{number}" for number in range(6)]
     assert set(outlook.silent) == {"http://n0", "http://n5"}
     assert set(outlook.nodes) == {f"http://n{number}" for number in (1, 2, 3, 4)}
-
-
-def published(*numbers: int) -> list[str]:
-    """The URLs of some nodes from outside of their network."""
-    return [f"http://published:{8000 + number}" for number in numbers]
-
-
-def outside(*numbers: int, **changes: object) -> Control:
-    """Reaches some nodes at published ports only: their names mean nothing here."""
-
-    def answer(request: httpx.Request) -> httpx.Response:
-        number = (request.url.port or 0) - 8000
-        if request.url.host != "published" or number not in numbers:
-            raise httpx.ConnectError("no such host")
-        return httpx.Response(200, json=dataclasses.asdict(status(number, **changes)))  # type: ignore[arg-type]
-
-    return Control(transport=httpx.MockTransport(answer))
-
-
-NAMELESS = tuple(Member("", member.url) for member in MEMBERS)
 
 
 def test_node_that_is_asked_at_another_address_tells_its_own() -> None:
