@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestration.control import Control
-from orchestration.errors import ClusterError
+from orchestration.errors import ClusterError, RefusedError
 
 PROBE_TIMEOUT_S = 2.0
 
@@ -126,6 +126,7 @@ def look(control: Control, urls: Sequence[str]) -> Outlook:
     """
     nodes: dict[str, NodeStatus] = {}
     silent: dict[str, str] = {}
+    refused = ""
     given = tuple(dict.fromkeys(url.rstrip("/") for url in urls))
     waiting = list(given)
     while waiting:
@@ -136,13 +137,17 @@ def look(control: Control, urls: Sequence[str]) -> Outlook:
             node = read_status(url, control.status(url, timeout_s=PROBE_TIMEOUT_S))
         except ClusterError as error:
             silent[url] = str(error)
+            if isinstance(error, RefusedError):
+                refused = refused or str(error)
             continue
         if all(node.incarnation != other.incarnation for other in nodes.values()):
             nodes[url] = node
             waiting += [member.url for member in node.members]
     if not nodes:
         raise ClusterError(
-            f"No node answers at {', '.join(silent)}; start one, or name a node that runs."
+            refused
+            or f"No node answers at {', '.join(silent)}; start one, or name a node that runs. "
+            f"({next(iter(silent.values()))})"
         )
     silent = {url: why for url, why in silent.items() if not _is_heard(url, nodes)}
     members = {member.url for node in nodes.values() for member in node.members}
@@ -267,4 +272,4 @@ def read_status(url: str, body: Mapping[str, Any]) -> NodeStatus:
             members=tuple(Member(str(one["node_id"]), str(one["url"])) for one in body["members"]),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise ClusterError(f"{url} answered what is no status of a node") from error
+        raise RefusedError(f"{url} answered what is no status of a node") from error

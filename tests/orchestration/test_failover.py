@@ -146,12 +146,26 @@ def test_node_that_is_reached_in_two_ways_counts_once() -> None:
     assert "http://n1" not in outlook.silent
 
 
+def test_nodes_that_want_the_token_are_not_told_to_be_silent() -> None:
+    """They run, and the way in is named, though another one does not answer."""
+
+    def refuse(request: httpx.Request) -> httpx.Response:
+        if request.url.host == "n0":
+            raise httpx.ConnectError("refused")
+        return httpx.Response(401, json={"error": {"message": "needs a token"}})
+
+    control = Control(transport=httpx.MockTransport(refuse))
+    with pytest.raises(ClusterError, match=r"^http://n1/admin/status .* CLUSTER_TOKEN") as told:
+        look(control, ["http://n0", "http://n1"])
+    assert "No node answers" not in str(told.value)
+
+
 def test_nobody_answers() -> None:
-    """One sentence, with what to do."""
+    """What to do, and the reason."""
 
     def refuse(_: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("refused")
 
     control = Control(transport=httpx.MockTransport(refuse))
-    with pytest.raises(ClusterError, match="No node answers at http://n1"):
+    with pytest.raises(ClusterError, match=r"No node answers at http://n1; .*refused"):
         look(control, ["http://n1"])
