@@ -244,6 +244,17 @@ def find(member: Member, nodes: Mapping[str, NodeStatus]) -> NodeStatus | None:
     return None
 
 
+def named(name: str, nodes: Mapping[str, NodeStatus]) -> NodeStatus | None:
+    """The node that a user means, among those that were asked; None if it is none of them.
+
+    Args:
+        name: its NODE_ID, its URL among the nodes, or that at which it was asked.
+        nodes: those that answer, by URL.
+    """
+    name = name.rstrip("/")
+    return find(Member(node_id=name, url=name), nodes)
+
+
 def read_status(url: str, body: Mapping[str, Any]) -> NodeStatus:
     """A node's own account of where it stands.
 

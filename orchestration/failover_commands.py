@@ -14,7 +14,7 @@ from rich.table import Table
 
 from orchestration.control import Control
 from orchestration.errors import ClusterError, UsageError
-from orchestration.failover import NodeStatus, Outlook, look
+from orchestration.failover import NodeStatus, Outlook, look, named
 from orchestration.interrupt import SignalGuard
 from orchestration.state_file import StateFile, state_folder
 from orchestration.terminal import make_console
@@ -28,7 +28,7 @@ REFUSED = 2
 
 def failover(
     urls: Sequence[str],
-    to_url: str | None,
+    to: str | None,
     quorum: int | None,
     *,
     force: bool,
@@ -40,13 +40,13 @@ def failover(
     console = make_console(stderr=is_json)
     with Control.from_environment() as control, SignalGuard():
         outlook = look(control, urls or kept_urls())
-        target = _target(outlook, to_url)
+        target = _target(outlook, to)
         explain(console, outlook, target, quorum)
         if target is not None and target is outlook.leader:
             console.print(f"{target.node_id} leads epoch {target.epoch}: there is nothing to do.")
             _print_json(is_json, outlook, None)
             return 0
-        obstacle = _obstacle(outlook, is_chosen=to_url is not None, force=force)
+        obstacle = _obstacle(outlook, is_chosen=to is not None, force=force)
         if obstacle or target is None:
             _print_json(is_json, outlook, None)
             console.print(obstacle, soft_wrap=True)
@@ -155,13 +155,14 @@ def kept_urls() -> tuple[str, ...]:
     return tuple(node.url for node in kept.nodes)
 
 
-def _target(outlook: Outlook, to_url: str | None) -> NodeStatus | None:
-    if to_url is None:
+def _target(outlook: Outlook, to: str | None) -> NodeStatus | None:
+    if to is None:
         return outlook.leader or outlook.candidate
-    if to_url not in outlook.nodes:
-        why = outlook.silent.get(to_url, "it is no member of this cluster")
-        raise UsageError(f"--to {to_url}: {why}.")
-    return outlook.nodes[to_url]
+    target = named(to, outlook.nodes)
+    if target is None:
+        known = ", ".join(f"{node.node_id} ({url})" for url, node in outlook.nodes.items())
+        raise UsageError(f"--to {to}: no node that answers is called so; these are {known}.")
+    return target
 
 
 def _obstacle(outlook: Outlook, *, is_chosen: bool, force: bool) -> str:

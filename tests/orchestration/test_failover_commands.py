@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from orchestration import failover_commands
-from tests.orchestration.members import outside, published
+from orchestration.errors import ClusterError, UsageError
+from tests.orchestration.members import NAMELESS, outside, published
 
 if TYPE_CHECKING:
     import httpx
@@ -102,9 +103,30 @@ def test_leader_that_a_node_is_led_by_is_replaced_by_one_that_is_named(
     """It may be frozen: followers take some seconds to notice."""
     control = outside(1, 2, 3, 4, 5, calls=calls, is_led=True)
     urls = published(1, 2, 3, 4, 5)
-    with pytest.raises(failover_commands.ClusterError, match="Not you"):
+    with pytest.raises(ClusterError, match="Not you"):
         failover(monkeypatch, control, *urls, to=urls[2])
     assert [call.url.path for call in calls] == ["/admin/promote"]
+
+
+@pytest.mark.parametrize("name", ["n3", "http://n3", "http://n3/", published(3)[0]])
+def test_node_that_is_to_lead_is_named_by_any_of_its_names(
+    monkeypatch: pytest.MonkeyPatch, calls: list[httpx.Request], name: str
+) -> None:
+    """It is asked where it answers."""
+    control = outside(1, 2, 3, 4, calls=calls, members=NAMELESS)
+    with pytest.raises(ClusterError, match="Not you"):
+        failover(monkeypatch, control, *published(1, 2, 3, 4), to=name)
+    assert [str(call.url) for call in calls] == [f"{published(3)[0]}/admin/promote"]
+
+
+@pytest.mark.parametrize("name", ["n5", "http://n5", "http://stranger", "n", ""])
+def test_node_that_is_to_lead_and_is_not_heard_is_refused_in_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """With those that may be named."""
+    control = outside(1, 2, members=NAMELESS)
+    with pytest.raises(UsageError, match=r"--to .*n1 \(http://published:8001\), n2 \("):
+        failover(monkeypatch, control, *published(1, 2), to=name)
 
 
 def test_refusal_beside_a_leader_does_not_advise_force(
