@@ -153,7 +153,13 @@ def describe_target(target: Target, control: Control) -> dict[str, Any]:
     if is_unreached and _is_known_elsewhere(target.leader_url, control):
         for link in inner:
             if link.is_connected:
-                found[link] = _describe_unreachable(link, found[link]["error"])
+                # Its channel is of the leader's epoch.
+                found[link] = {
+                    "url": link.url,
+                    "role": "follower",
+                    "epoch": positions.epoch,
+                    "unreachable": found[link]["error"],
+                }
     nodes = [leader | _describe_node(target.leader_url, control)]
     nodes += [_describe_link(link) | node for link, node in found.items()]
     return {
@@ -179,10 +185,6 @@ def _describe_node(url: str, control: Control) -> dict[str, Any]:
 def _is_known_elsewhere(url: str, control: Control) -> bool:
     """Tells if the other nodes reach the one at a URL at another, as in a network of their own."""
     return bool(control.status(url).get("url") != url)
-
-
-def _describe_unreachable(link: Link, why: str) -> dict[str, Any]:
-    return {"url": link.url, "role": "follower", "epoch": link.epoch, "unreachable": why}
 
 
 def _describe_link(link: Link) -> dict[str, Any]:

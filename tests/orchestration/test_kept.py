@@ -35,7 +35,7 @@ def answer(request: httpx.Request) -> httpx.Response:
     """A leader with one follower that answers elsewhere and one that is dead."""
     if request.url.host == "dead":
         raise httpx.ConnectError("refused", request=request)
-    link = {"epoch": 1, "contiguous": 4, "holes": 1, "learner": False}
+    link = {"epoch": 0, "contiguous": 4, "holes": 1, "learner": False}
     bodies: dict[str, dict[str, object]] = {
         "/health": {"node_id": request.url.host, "role": "leader", "epoch": 1, "start_id": "s"},
         "/admin/quorum": {"write_quorum": 1, "followers": 2},
@@ -127,6 +127,7 @@ def test_status_at_a_published_port_tells_what_the_leader_knows(
     assert commands.status(LEADER, is_json=True) == code
     follower = json.loads(capsys.readouterr().out)["nodes"][1]
     assert (follower["node_id"], follower["position"]) == ("f1", 4)
+    assert follower.get("epoch") == (None if code else 1)
     assert ("error" in follower) is (code == 2)
 
 
