@@ -205,7 +205,7 @@ def _question(outlook: Outlook, target: NodeStatus) -> str:
     if outlook.leader is not None:
         instead = f" in place of {outlook.leader.node_id}, which leads"
     elif outlook.led is not None:
-        instead = f" in place of {outlook.led.leader_url}, which leads {outlook.led.node_id}"
+        instead = f" in place of the leader that has a channel to {outlook.led.node_id}"
     return f"Promote {target.node_id} ({target.url}){instead}?"
 
 
