@@ -238,6 +238,7 @@ class StatusAnswer(BaseModel):
     """Where one node stands; any node answers this."""
 
     node_id: str
+    url: str = Field(description="Where the other nodes reach it: its URL among the members.")
     role: Role
     epoch: int = Field(description="The epoch that it leads, or has promised itself to.")
     base_epoch: int = Field(description="The epoch whose base it holds; 0 for a learner.")
@@ -247,6 +248,7 @@ class StatusAnswer(BaseModel):
     cluster_id: str
     incarnation: str = Field(description="New whenever it starts without its data.")
     leader_url: str | None
+    is_led: bool = Field(description="True while a leader has a channel to it.")
     is_open: bool = Field(description="True if it takes writes.")
     contiguous: int
     max_seq: int

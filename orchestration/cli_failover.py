@@ -18,7 +18,9 @@ node_option = click.option(
 
 @click.command()
 @node_option
-@click.option("--to", "to_url", type=URL, help="Who is to lead (the one that holds most).")
+@click.option(
+    "--to", metavar="NODE", help="Who is to lead, by NODE_ID or URL (the one that holds most)."
+)
 @click.option(
     "--k", "quorum", type=Parsed("K", limits.FOLLOWERS.parse), help="Write quorum from then on."
 )
@@ -33,7 +35,7 @@ node_option = click.option(
 @json_option
 def failover(
     urls: tuple[str, ...],
-    to_url: str | None,
+    to: str | None,
     quorum: int | None,
     *,
     force: bool,
@@ -46,7 +48,7 @@ def failover(
 
     return failover_commands.failover(
         urls,
-        to_url,
+        to,
         quorum,
         force=force,
         is_agreed=is_agreed,

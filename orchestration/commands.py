@@ -78,13 +78,21 @@ def down() -> int:
 
 
 def status(attach_url: str | None, *, is_json: bool) -> int:
-    """Print what a cluster is; 2 if a node of it does not answer."""
+    """Print what a cluster is; 2 if a node does not answer that should from here."""
     with Control.from_environment() as control:
         found = kept.describe_target(kept.find_target(attach_url, control), control)
     if is_json:
         _print_json(found)
     else:
-        make_console().print(_status_table(found))
+        stdout = make_console()
+        stdout.print(_status_table(found))
+        inner = [node["url"] for node in found["nodes"] if "unreachable" in node]
+        if inner:
+            stdout.print(
+                f"{', '.join(inner)} cannot be reached from here: the leader tells of them, and "
+                "its links to them are up.",
+                soft_wrap=True,
+            )
     return 2 if any("error" in node for node in found["nodes"]) else 0
 
 

@@ -6,13 +6,14 @@ One thin method a call; every failure is a `ClusterError` that names the node an
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
 
 import httpx
 
-from orchestration.errors import ClusterError
+from orchestration.errors import ClusterError, RefusedError
 
 # A control call that takes longer than this is a node that does not answer.
 CONTROL_TIMEOUT_S = 5.0
@@ -244,12 +245,17 @@ class Control:
         except ValueError:
             body = None
         if not isinstance(body, dict):
-            raise ClusterError(
+            raise RefusedError(
                 f"{url}{path} answered {response.status_code} with something other than a JSON "
                 "object: is a node of the store listening there?"
             )
+        if response.status_code == HTTPStatus.UNAUTHORIZED:
+            raise RefusedError(
+                f"{url}{path} answered 401, as it needs the cluster's token: set {TOKEN_VARIABLE} "
+                "to that of the nodes."
+            )
         if response.is_error:
-            raise ClusterError(f"{url}{path} answered {response.status_code}: {_message(body)}")
+            raise RefusedError(f"{url}{path} answered {response.status_code}: {_message(body)}")
         return body
 
 

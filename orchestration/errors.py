@@ -19,5 +19,9 @@ class ClusterError(QuorumeterError):
     """A cluster did not start, is not there, or does not answer."""
 
 
+class RefusedError(ClusterError):
+    """A node answered, but not with what it was asked for."""
+
+
 class PortTakenError(ClusterError):
     """A node could not listen on its port because another program does."""

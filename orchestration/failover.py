@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestration.control import Control
-from orchestration.errors import ClusterError
+from orchestration.errors import ClusterError, RefusedError
 
 PROBE_TIMEOUT_S = 2.0
 
@@ -29,12 +29,15 @@ class NodeStatus:
 
     Attributes:
         url: Where it was asked.
+        member_url: where the other nodes reach it.
         node_id: its name.
+        incarnation: tells it from all others, and is new whenever it starts without its data.
         role: leader or follower.
         epoch: the epoch that it leads, or has promised itself to.
         base_epoch: the epoch whose base it holds; 0 for a learner.
         base_leader: who led that.
         leader_url: where it believes the leader to be.
+        is_led: True while a leader has a channel to it.
         is_open: True if it takes writes.
         contiguous: highest seq below which it has no hole.
         max_seq: the newest entry that it holds.
@@ -46,12 +49,15 @@ class NodeStatus:
     """
 
     url: str
+    member_url: str
     node_id: str
+    incarnation: str
     role: str
     epoch: int
     base_epoch: int
     base_leader: str | None
     leader_url: str | None
+    is_led: bool
     is_open: bool
     contiguous: int
     max_seq: int
@@ -69,7 +75,10 @@ class Outlook:
     Attributes:
         nodes: Those that answer, by URL.
         silent: Those that do not, with the reason.
+        inside: Those of the silent that are URLs of the nodes' own network, it seems. Of these
+            nodes nothing is known.
         leader: The open leader of the newest epoch, if one answers.
+        led: If none does: a node of the newest epoch to which a leader has a channel all the same.
         candidate: Which node would lead best: a voter of the newest base that holds most.
         followers: n.
         electors: How many nodes vote.
@@ -85,7 +94,9 @@ class Outlook:
 
     nodes: Mapping[str, NodeStatus]
     silent: Mapping[str, str]
+    inside: tuple[str, ...]
     leader: NodeStatus | None
+    led: NodeStatus | None
     candidate: NodeStatus | None
     followers: int
     electors: int
@@ -107,42 +118,74 @@ class Outlook:
 def look(control: Control, urls: Sequence[str]) -> Outlook:
     """Asks all nodes that are known of a cluster, those that the others name too.
 
+    Each is in the answer once, though it may have two URLs: one for the other nodes, and one from
+    here.
+
     Raises:
         ClusterError: None of them answers.
     """
     nodes: dict[str, NodeStatus] = {}
     silent: dict[str, str] = {}
-    waiting = list(dict.fromkeys(url.rstrip("/") for url in urls))
+    refused = ""
+    given = tuple(dict.fromkeys(url.rstrip("/") for url in urls))
+    waiting = list(given)
     while waiting:
         url = waiting.pop(0)
+        if url in silent or _is_heard(url, nodes):
+            continue
         try:
-            nodes[url] = read_status(url, control.status(url, timeout_s=PROBE_TIMEOUT_S))
+            node = read_status(url, control.status(url, timeout_s=PROBE_TIMEOUT_S))
         except ClusterError as error:
             silent[url] = str(error)
+            if isinstance(error, RefusedError):
+                refused = refused or str(error)
             continue
-        known = {*nodes, *silent, *waiting}
-        waiting += [
-            member.url
-            for member in nodes[url].members
-            if member.url not in known and find(member, nodes) is None
-        ]
+        if all(node.incarnation != other.incarnation for other in nodes.values()):
+            nodes[url] = node
+            waiting += [member.url for member in node.members]
     if not nodes:
         raise ClusterError(
-            f"No node answers at {', '.join(silent)}; start one, or name a node that runs."
+            refused
+            or f"No node answers at {', '.join(silent)}; start one, or name a node that runs. "
+            f"({next(iter(silent.values()))})"
         )
-    return judge(nodes, silent)
+    silent = {url: why for url, why in silent.items() if not _is_heard(url, nodes)}
+    members = {member.url for node in nodes.values() for member in node.members}
+    strangers = [url for url in silent if url not in members]
+    unheard = [url for url in silent if url in members and url not in given]
+    if len(strangers) == len(unheard):
+        # They are the same nodes, by their URLs from here and by those from inside.
+        silent = {url: why for url, why in silent.items() if url not in unheard}
+        unheard = []
+    is_inside_reached = not members.isdisjoint(nodes)
+    return judge(nodes, silent, () if is_inside_reached else unheard)
 
 
-def judge(nodes: Mapping[str, NodeStatus], silent: Mapping[str, str]) -> Outlook:
+def _is_heard(url: str, nodes: Mapping[str, NodeStatus]) -> bool:
+    """Tells if the node at a URL has answered, at this one or at another."""
+    members = [one for node in nodes.values() for one in node.members if one.url == url]
+    return any(find(member, nodes) is not None for member in (Member("", url), *members))
+
+
+def judge(
+    nodes: Mapping[str, NodeStatus], silent: Mapping[str, str], inside: Sequence[str] = ()
+) -> Outlook:
     """Says what a promotion would come to; the nodes themselves decide it anew when it is asked.
 
     The rule is that of ``docs/failover.md``: a majority of the electors, and either the old leader
     or n - f + 1 followers.
+
+    Args:
+        nodes: Those that answer, by URL.
+        silent: Those that do not, with the reason.
+        inside: URLs that the nodes have for each other, of which none answers from here.
     """
     voters = {url: node for url, node in nodes.items() if node.base_epoch > 0}
     newest = max((node.base_epoch for node in voters.values()), default=0)
     ahead = [node for node in voters.values() if node.base_epoch == newest]
     leader = max((n for n in nodes.values() if n.is_open), key=lambda n: n.epoch, default=None)
+    epoch = max((node.epoch for node in nodes.values()), default=0)
+    led = next((n for n in nodes.values() if n.is_led and n.epoch == epoch), None)
     best = max(ahead, key=lambda node: (node.contiguous, node.max_seq), default=None)
     members = best.members if best is not None else ()
     floor = min((node.floor for node in ahead if node.floor is not None), default=0)
@@ -168,7 +211,9 @@ def judge(nodes: Mapping[str, NodeStatus], silent: Mapping[str, str]) -> Outlook
     return Outlook(
         nodes,
         silent,
+        tuple(inside),
         leader,
+        led if leader is None else None,
         best,
         followers,
         len(electors),
@@ -187,12 +232,27 @@ def find(member: Member, nodes: Mapping[str, NodeStatus]) -> NodeStatus | None:
     """The node that a member is, among those that were asked; None if it is not.
 
     A node may be asked at another URL than that at which the others reach it: that of a published
-    port, say. Then its name tells.
+    port, say. Then it tells the other one itself, or its name does.
     """
     if member.url in nodes:
         return nodes[member.url]
+    at_url = [node for node in nodes.values() if node.member_url == member.url]
     named = [node for node in nodes.values() if member.node_id and node.node_id == member.node_id]
-    return named[0] if len(named) == 1 else None
+    for found in (at_url, named):
+        if len(found) == 1:
+            return found[0]
+    return None
+
+
+def named(name: str, nodes: Mapping[str, NodeStatus]) -> NodeStatus | None:
+    """The node that a user means, among those that were asked; None if it is none of them.
+
+    Args:
+        name: its NODE_ID, its URL among the nodes, or that at which it was asked.
+        nodes: those that answer, by URL.
+    """
+    name = name.rstrip("/")
+    return find(Member(node_id=name, url=name), nodes)
 
 
 def read_status(url: str, body: Mapping[str, Any]) -> NodeStatus:
@@ -204,12 +264,15 @@ def read_status(url: str, body: Mapping[str, Any]) -> NodeStatus:
     try:
         return NodeStatus(
             url=url,
+            member_url=str(body["url"]),
             node_id=str(body["node_id"]),
+            incarnation=str(body["incarnation"]),
             role=str(body["role"]),
             epoch=int(body["epoch"]),
             base_epoch=int(body["base_epoch"]),
             base_leader=body["base_leader"],
             leader_url=body["leader_url"],
+            is_led=bool(body["is_led"]),
             is_open=bool(body["is_open"]),
             contiguous=int(body["contiguous"]),
             max_seq=int(body["max_seq"]),
@@ -220,4 +283,4 @@ def read_status(url: str, body: Mapping[str, Any]) -> NodeStatus:
             members=tuple(Member(str(one["node_id"]), str(one["url"])) for one in body["members"]),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise ClusterError(f"{url} answered what is no status of a node") from error
+        raise RefusedError(f"{url} answered what is no status of a node") from error

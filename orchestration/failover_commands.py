@@ -14,7 +14,7 @@ from rich.table import Table
 
 from orchestration.control import Control
 from orchestration.errors import ClusterError, UsageError
-from orchestration.failover import NodeStatus, Outlook, look
+from orchestration.failover import NodeStatus, Outlook, look, named
 from orchestration.interrupt import SignalGuard
 from orchestration.state_file import StateFile, state_folder
 from orchestration.terminal import make_console
@@ -28,7 +28,7 @@ REFUSED = 2
 
 def failover(
     urls: Sequence[str],
-    to_url: str | None,
+    to: str | None,
     quorum: int | None,
     *,
     force: bool,
@@ -40,21 +40,18 @@ def failover(
     console = make_console(stderr=is_json)
     with Control.from_environment() as control, SignalGuard():
         outlook = look(control, urls or kept_urls())
-        target = _target(outlook, to_url)
+        target = _target(outlook, to)
         explain(console, outlook, target, quorum)
-        if outlook.reason and not force:
-            _print_json(is_json, outlook, None)
-            console.print(
-                f"A promotion would be refused: {outlook.reason}. Bring back "
-                f"{', '.join(outlook.missing)}, or use --force if they are gone for good.",
-                soft_wrap=True,
-            )
-            return REFUSED
-        if is_dry_run:
+        if target is not None and target is outlook.leader:
+            console.print(f"{target.node_id} leads epoch {target.epoch}: there is nothing to do.")
             _print_json(is_json, outlook, None)
             return 0
-        if target is outlook.leader:
-            console.print(f"{target.node_id} leads epoch {target.epoch}: there is nothing to do.")
+        obstacle = _obstacle(outlook, is_chosen=to is not None, force=force)
+        if obstacle or target is None:
+            _print_json(is_json, outlook, None)
+            console.print(obstacle, soft_wrap=True)
+            return REFUSED
+        if is_dry_run:
             _print_json(is_json, outlook, None)
             return 0
         if not is_agreed and not click.confirm(_question(outlook, target), err=True):
@@ -68,42 +65,58 @@ def failover(
 
 def watch(urls: Sequence[str], after_s: float, *, is_once: bool) -> int:
     """Promote whenever no leader was seen for `after_s`, until a stop signal."""
-    console = make_console()
-    seen_s, last = time.monotonic(), ""
+    news = _News(make_console())
+    seen_s = time.monotonic()
     known = tuple(urls or kept_urls())
     with Control.from_environment() as control, SignalGuard():
         while True:
             try:
                 outlook = look(control, known)
             except ClusterError as error:
-                last = _say(console, str(error), last)
+                news.say(str(error))
                 time.sleep(WATCH_POLL_S)
                 continue
             known = tuple(dict.fromkeys([*known, *outlook.nodes]))
             if outlook.leader is not None:
                 seen_s = time.monotonic()
                 leader = outlook.leader
-                last = _say(console, f"{leader.node_id} leads epoch {leader.epoch}.", last)
+                news.say(f"{leader.node_id} leads epoch {leader.epoch}.")
+            elif outlook.led is not None:
+                seen_s = time.monotonic()
+                news.say(f"{_who_leads(outlook.led)}.")
             elif time.monotonic() - seen_s >= after_s:
-                if _promote_one(console, control, outlook) and is_once:
+                if _promote_one(news, control, outlook) and is_once:
                     return 0
                 seen_s = time.monotonic()
             time.sleep(WATCH_POLL_S * random.uniform(0.5, 1.5))  # noqa: S311 - two watchers part
 
 
-def _promote_one(console: Console, control: Control, outlook: Outlook) -> bool:
+class _News:
+    """Says what is new: what was said last is not said again."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._last = ""
+
+    def say(self, text: str) -> None:
+        if text != self._last:
+            self.console.print(text, soft_wrap=True)
+        self._last = text
+
+
+def _promote_one(news: _News, control: Control, outlook: Outlook) -> bool:
     target = outlook.candidate
     if outlook.reason or target is None:
-        console.print(
-            f"No leader, and a promotion would be refused: {outlook.reason}.", soft_wrap=True
-        )
+        unknown = f" {_unknown(outlook)}" if outlook.inside else ""
+        news.say(f"No leader, and a promotion would be refused: {outlook.reason}.{unknown}")
         return False
-    console.print(f"No leader: {target.node_id} is promoted.")
     try:
-        tell(console, promote(control, target, None, force=False))
+        done = promote(control, target, None, force=False)
     except ClusterError as error:
-        console.print(str(error), soft_wrap=True)
+        news.say(f"No leader, and {target.node_id} was not promoted: {error}")
         return False
+    news.say(f"No leader: {target.node_id} is promoted.")
+    tell(news.console, done)
     return True
 
 
@@ -142,27 +155,63 @@ def kept_urls() -> tuple[str, ...]:
     return tuple(node.url for node in kept.nodes)
 
 
-def _target(outlook: Outlook, to_url: str | None) -> NodeStatus:
-    if to_url is None:
-        target = outlook.leader or outlook.candidate
-        if target is None:
-            raise ClusterError(
-                "No node that answers holds data: bring one back, or start the cluster anew."
-            )
-        return target
-    if to_url not in outlook.nodes:
-        why = outlook.silent.get(to_url, "it is no member of this cluster")
-        raise UsageError(f"--to {to_url}: {why}.")
-    return outlook.nodes[to_url]
+def _target(outlook: Outlook, to: str | None) -> NodeStatus | None:
+    if to is None:
+        return outlook.leader or outlook.candidate
+    target = named(to, outlook.nodes)
+    if target is None:
+        known = ", ".join(f"{node.node_id} ({url})" for url, node in outlook.nodes.items())
+        raise UsageError(f"--to {to}: no node that answers is called so; these are {known}.")
+    return target
+
+
+def _obstacle(outlook: Outlook, *, is_chosen: bool, force: bool) -> str:
+    """Why nothing is done, and what to do instead; empty if nothing speaks against it."""
+    if outlook.led is not None and not is_chosen:
+        # Not even by force: who replaces a leader that may be well has to say by whom.
+        return (
+            f"{_who_leads(outlook.led)}: nothing is done. To replace that one all the same, name "
+            "with --to who is to lead."
+        )
+    if outlook.candidate is None and not is_chosen:
+        return "No node that answers holds data: bring one back, or start the cluster anew."
+    if not outlook.reason or force:
+        return ""
+    if outlook.inside:
+        return f"A promotion would be refused: {outlook.reason}. {_unknown(outlook)}"
+    is_alive = outlook.leader is not None or outlook.led is not None
+    or_force = "" if is_alive else ", or use --force if they are gone for good"
+    return (
+        f"A promotion would be refused: {outlook.reason}. Bring back "
+        f"{', '.join(outlook.missing)}{or_force}."
+    )
+
+
+def _unknown(outlook: Outlook) -> str:
+    return (
+        f"{', '.join(outlook.inside)} may be known to the nodes' own network only: name every node "
+        "with --node by a URL that works from here, such as its published port, or POST "
+        "/admin/promote to one that answers."
+    )
+
+
+def _who_leads(led: NodeStatus) -> str:
+    leader = led.leader_url or "whose URL is not known"
+    return f"A leader, {leader}, does not answer here but has a channel to {led.node_id}"
 
 
 def _question(outlook: Outlook, target: NodeStatus) -> str:
-    old = outlook.leader
-    instead = f" in place of {old.node_id}, which leads" if old is not None else ""
+    instead = ""
+    if outlook.leader is not None:
+        instead = f" in place of {outlook.leader.node_id}, which leads"
+    elif outlook.led is not None:
+        instead = f" in place of the leader that has a channel to {outlook.led.node_id}"
     return f"Promote {target.node_id} ({target.url}){instead}?"
 
 
-def explain(console: Console, outlook: Outlook, target: NodeStatus, quorum: int | None) -> None:
+def explain(
+    console: Console, outlook: Outlook, target: NodeStatus | None, quorum: int | None
+) -> None:
     """Show who answers, what is missing, and what would be promised afterwards."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("node", "url", "role", "epoch", "base", "holds", "newest", "holes"):
@@ -209,12 +258,6 @@ def tell(console: Console, done: dict[str, Any]) -> None:
     )
     if done["may_have_lost"]:
         console.print(f"[bold red]{done['may_have_lost']}[/]", soft_wrap=True)
-
-
-def _say(console: Console, text: str, last: str) -> str:
-    if text != last:
-        console.print(text, soft_wrap=True)
-    return text
 
 
 def _print_json(is_json: bool, outlook: Outlook, done: dict[str, Any] | None) -> None:  # noqa: FBT001

@@ -139,16 +139,29 @@ def _answering(kept: KeptCluster, control: Control) -> dict[str, Health]:
 def describe_target(target: Target, control: Control) -> dict[str, Any]:
     """What a cluster is and how far its nodes are, as JSON values.
 
-    A node that does not answer has an ``error`` instead of what it would have said.
+    A node that does not answer has an ``error`` instead of what it would have said. One that only
+    its leader can reach, it seems, is ``unreachable``, with the reason, and the leader tells of it.
     """
     positions = control.positions(target.leader_url)
     quorum, _ = control.quorum(target.leader_url)
     delays = control.delays(target.leader_url)
     leader = {"node_id": None, "position": positions.last_seq, "holes": 0, "connected": True}
+    urls = {link.url: target.follower_urls.get(link.url, link.url) for link in positions.links}
+    found = {link: _describe_node(urls[link.url], control) for link in positions.links}
+    inner = [link for link in positions.links if urls[link.url] == link.url]
+    is_unreached = inner and all("error" in found[link] for link in inner)
+    if is_unreached and _is_known_elsewhere(target.leader_url, control):
+        for link in inner:
+            if link.is_connected:
+                # Its channel is of the leader's epoch.
+                found[link] = {
+                    "url": link.url,
+                    "role": "follower",
+                    "epoch": positions.epoch,
+                    "unreachable": found[link]["error"],
+                }
     nodes = [leader | _describe_node(target.leader_url, control)]
-    for link in positions.links:
-        url = target.follower_urls.get(link.url, link.url)
-        nodes.append(_describe_link(link) | _describe_node(url, control))
+    nodes += [_describe_link(link) | node for link, node in found.items()]
     return {
         "leader_url": target.leader_url,
         "write_quorum": quorum,
@@ -167,6 +180,11 @@ def _describe_node(url: str, control: Control) -> dict[str, Any]:
     except ClusterError as problem:
         return {"url": url, "error": str(problem)}
     return {"url": url, "node_id": health.node_id, "role": health.role, "epoch": health.epoch}
+
+
+def _is_known_elsewhere(url: str, control: Control) -> bool:
+    """Tells if the other nodes reach the one at a URL at another, as in a network of their own."""
+    return bool(control.status(url).get("url") != url)
 
 
 def _describe_link(link: Link) -> dict[str, Any]:

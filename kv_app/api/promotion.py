@@ -14,6 +14,7 @@ from kv_app.errors import (
     TooLargeError,
     UnauthorizedError,
 )
+from kv_app.failover.electors import own_url
 from kv_app.node import Node
 from kv_app.promoter import Wish
 from kv_app.settings import is_base_url
@@ -74,6 +75,7 @@ def _status(node: Node) -> StatusAnswer:
     members = config.members if config is not None else ()
     return StatusAnswer(
         node_id=meta.node_id,
+        url=own_url(members, meta.node_id, node.settings.advertise_url),
         role=node.role,
         epoch=node.epoch,
         base_epoch=replica.base_epoch,
@@ -83,6 +85,7 @@ def _status(node: Node) -> StatusAnswer:
         cluster_id=meta.cluster_id,
         incarnation=meta.incarnation,
         leader_url=probed.leader_url,
+        is_led=node.is_led,
         is_open=probed.is_leading,
         contiguous=probed.contiguous,
         max_seq=probed.max_seq,

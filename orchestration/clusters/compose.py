@@ -27,6 +27,7 @@ DOWN_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 5
 POLL_S = 0.2
 TAIL_LINES = 15
+DELAY_VARIABLES = ("MIN_DELAY_MS", "MAX_DELAY_MS")
 PORT_TAKEN_WORDS = ("port is already allocated", "address already in use")
 
 
@@ -36,7 +37,8 @@ class ComposeCluster:
     Args:
         project: Compose's project name: what `stop` removes.
         control: the client for health checks.
-        delay_ms: link delays to set; None leaves those of docker-compose.yml.
+        delay_ms: link delays of every node, so that one that is promoted has them too; None leaves
+            those of docker-compose.yml.
         log_dir: receives the containers' logs when they are stopped; None keeps none.
     """
 
@@ -53,9 +55,8 @@ class ComposeCluster:
         self.project = project
         self._control = control
         self._log_dir = log_dir
-        self._nodes = AttachedCluster(
-            NODE_URLS[0], control, delay_ms=delay_ms, reached_urls=NODE_URLS[1:]
-        )
+        self._environment = _environment(delay_ms)
+        self._nodes = AttachedCluster(NODE_URLS[0], control, reached_urls=NODE_URLS[1:])
         self._command: list[str] | None = None
 
     @property
@@ -143,7 +144,7 @@ class ComposeCluster:
 
     def _run(self, *arguments: str, timeout_s: float) -> "subprocess.CompletedProcess[str]":
         file = ("-p", self.project, "-f", str(COMPOSE_FILE))
-        return _run([*(self._command or []), *file, *arguments], timeout_s)
+        return _run([*(self._command or []), *file, *arguments], timeout_s, self._environment)
 
 
 def find_compose() -> list[str]:
@@ -172,12 +173,22 @@ def find_compose() -> list[str]:
     )
 
 
-def _run(command: Sequence[str], timeout_s: float) -> "subprocess.CompletedProcess[str]":
+def _environment(delay_ms: tuple[float, float] | None) -> dict[str, str]:
+    """What Compose inherits; the user's delays, meant for other nodes, must not reach these."""
+    inherited = {name: value for name, value in os.environ.items() if name not in DELAY_VARIABLES}
+    if delay_ms is None:
+        return inherited
+    return inherited | dict(zip(DELAY_VARIABLES, map(str, delay_ms), strict=True))
+
+
+def _run(
+    command: Sequence[str], timeout_s: float, environment: Mapping[str, str] | None = None
+) -> "subprocess.CompletedProcess[str]":
     # A session of its own: a terminal's Ctrl-C must not end a clean-up half-way.
     try:
         return subprocess.run(  # noqa: S603 - docker, by name, with the project's own arguments
             list(command),
-            env=os.environ,
+            env=environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from tests.cluster.nodes import Cluster, MakeCluster, Node, wait_until
+from tests.cluster.nodes import Cluster, MakeCluster, Node, http_client, wait_until
 from tests.cluster.tool import Tool
 
 if TYPE_CHECKING:
@@ -68,6 +68,37 @@ def test_failover_explains_then_does_it_and_shows_the_first_write(
     assert again.returncode == 0, again.stderr
     assert "leads epoch 2" in again.stdout
     assert open_leaders(cluster) == [(2, new.name)]
+
+
+def test_nodes_that_know_each_other_by_other_urls_are_each_seen_once(
+    make_cluster: MakeCluster, tool: Tool
+) -> None:
+    """As behind published ports; one was not heard when the cluster was made, and has no name."""
+    cluster = make_cluster(3, 2)
+    cluster.stop()
+    cluster.client = http_client(timeout_s=20)
+    inside = {
+        node.name: node.url.replace("127.0.0.1", "localhost") for node in cluster.nodes.values()
+    }
+    for name, node in cluster.nodes.items():
+        node.environment["ADVERTISE_URL"] = inside[name]
+    followers = (inside[node.name] for node in cluster.followers)
+    cluster.leader.environment["FOLLOWER_URLS"] = ",".join(followers)
+    cluster.start("leader", "follower1", "follower2")
+    cluster.wait_ready()
+    cluster.start("follower3")
+    late = cluster.followers[2]
+    wait_until(lambda: status_of(cluster, late).get("members"), "the late one is a member")
+    assert status_of(cluster, late)["url"] == inside["follower3"]
+    assert cluster.put("a", "1").status_code == 200
+    cluster.leader.kill()
+    nodes = [word for node in cluster.nodes.values() for word in ("--node", node.url)]
+    done = tool.run("failover", *nodes, "--yes", "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert set(told["nodes"]) == {node.url for node in cluster.followers}
+    assert list(told["silent"]) == [cluster.leader.url]
+    assert (told["answering"], told["survivors"]) == (3, 3)
 
 
 def test_failover_that_would_be_refused_names_who_is_missing(

@@ -159,3 +159,29 @@ def test_killed_and_paused_containers_come_back(command: list[str]) -> None:
     dumps = [httpx.get(f"{url}/dump").json() for url in URLS]
     assert "without-19" in dumps[0]
     assert all(dump == dumps[0] for dump in dumps)
+
+
+def test_failover_from_the_host_promotes_a_container(command: list[str], tmp_path: Path) -> None:
+    """With every published port named; the new leader injects the delays of the first one."""
+    assert command
+    nodes = [word for url in URLS for word in ("--node", url)]
+    docker("kill", container("leader"))
+    wait_until(
+        lambda: (
+            not any(
+                httpx.get(f"{url}/admin/status", timeout=10).json()["is_led"] for url in URLS[1:]
+            )
+        ),
+        "the followers miss the leader",
+        30,
+    )
+    alone = Tool(tmp_path).run("failover", "--node", URLS[1], "--yes")
+    assert alone.returncode == 2, alone.stderr
+    assert "http://follower2:8000" in alone.stdout
+    assert "--force" not in alone.stdout
+    done = Tool(tmp_path).run("failover", *nodes, "--to", "follower3", "--yes", "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert (told["promotion"]["leader"], list(told["silent"])) == ("follower3", [URLS[0]])
+    delays = httpx.get(f"{URLS[3]}/admin/delays", timeout=10).json()
+    assert (delays["min_delay_ms"], delays["max_delay_ms"]) == (0, 100)

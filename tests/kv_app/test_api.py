@@ -16,6 +16,7 @@ from tests.kv_app.fakes import run
 from tests.kv_app.nodes import (
     BY_CODE,
     error_of,
+    led,
     open_channel,
     serve,
     serve_follower,
@@ -568,6 +569,29 @@ def test_follower_answers_for_itself() -> None:
             await channel.next()
             assert (await client.get("/ready")).json() == {"status": "ready", "role": "follower"}
             assert (await client.get("/health")).json()["epoch"] == 1
+
+    serve_follower(check)
+
+
+def test_status_tells_where_the_other_nodes_reach_the_node() -> None:
+    """Its URL among the members, by its name; its own idea of it before it knows them."""
+
+    async def check(client: httpx.AsyncClient) -> None:
+        assert (await client.get("/admin/status")).json()["url"] == "http://mine:1"
+        async with led(client):
+            assert (await client.get("/admin/status")).json()["url"] == "http://f1:1"
+
+    serve_follower(check, node_id="f1", advertise_url="http://mine:1")
+
+
+def test_status_tells_if_a_leader_has_a_channel_to_the_node() -> None:
+    """Then there is a leader, though who asks may not reach it."""
+
+    async def check(client: httpx.AsyncClient) -> None:
+        assert (await client.get("/admin/status")).json()["is_led"] is False
+        async with led(client):
+            assert (await client.get("/admin/status")).json()["is_led"] is True
+        assert (await client.get("/admin/status")).json()["is_led"] is False
 
     serve_follower(check)
 

@@ -9,31 +9,8 @@ import pytest
 
 from orchestration.control import Control
 from orchestration.errors import ClusterError
-from orchestration.failover import Member, NodeStatus, judge, look
-
-MEMBERS = tuple(Member(f"n{number}", f"http://n{number}") for number in range(6))
-
-
-def status(number: int, *, floor: int = 3, **changes: object) -> NodeStatus:
-    """A follower of a cluster with five of them, whose first leader is n0."""
-    node = NodeStatus(
-        url=f"http://n{number}",
-        node_id=f"n{number}",
-        role="follower",
-        epoch=1,
-        base_epoch=1,
-        base_leader="n0",
-        leader_url="http://n0",
-        is_open=False,
-        contiguous=10 + number,
-        max_seq=20,
-        holes=1,
-        write_quorum=floor,
-        floor=floor,
-        wanted=floor,
-        members=MEMBERS,
-    )
-    return dataclasses.replace(node, **changes)  # type: ignore[arg-type]
+from orchestration.failover import NodeStatus, judge, look
+from tests.orchestration.members import NAMELESS, outside, published, status
 
 
 def answering(*numbers: int, floor: int = 3) -> dict[str, NodeStatus]:
@@ -83,6 +60,17 @@ def test_leader_is_the_open_one_of_the_newest_epoch() -> None:
     assert outlook.leader.node_id == "n1"
 
 
+def test_node_counts_as_led_in_the_newest_epoch_only() -> None:
+    """A leader of an older one is replaced as soon as it hears of that."""
+    nodes = answering(1, 2, 3)
+    nodes["http://n1"] = status(1, is_led=True)
+    outlook = judge(nodes, {})
+    assert outlook.led is not None
+    assert outlook.led.node_id == "n1"
+    nodes["http://n2"] = status(2, epoch=2)
+    assert judge(nodes, {}).led is None
+
+
 def test_next_quorum_is_what_the_survivors_can_meet() -> None:
     """And what is promised afterwards follows from it."""
     outlook = judge(answering(1, 2, 3, floor=3), {})
@@ -108,29 +96,76 @@ def test_look_finds_the_others_by_what_one_says() -> None:
     assert set(outlook.nodes) == {f"http://n{number}" for number in (1, 2, 3, 4)}
 
 
-def test_node_that_is_asked_at_another_address_is_known_by_its_name() -> None:
-    """A published port: the others reach it elsewhere."""
+def test_node_that_is_asked_at_another_address_tells_its_own() -> None:
+    """A published port. Those that were not heard when the cluster was made have no name in it."""
+    urls = published(1, 2, 3, 4, 5)
+    outlook = look(outside(0, 1, 2, 3, 4, 5, members=NAMELESS), [*urls, *published(0)])
+    assert set(outlook.nodes) == {*urls, *published(0)}
+    assert outlook.answering == 5
+    assert outlook.missing == ()
+    assert not outlook.silent
 
-    def answer(request: httpx.Request) -> httpx.Response:
-        if request.url.host != "published":
-            raise httpx.ConnectError("no such host")
-        number = request.url.port - 8000 if request.url.port else 0
-        return httpx.Response(200, json=dataclasses.asdict(status(number)))
 
-    control = Control(transport=httpx.MockTransport(answer))
-    urls = [f"http://published:{8000 + number}" for number in (1, 2, 3)]
-    outlook = look(control, urls)
-    assert set(outlook.nodes) == set(urls)
-    assert outlook.answering == 3
+def test_node_that_tells_an_address_of_no_member_is_known_by_its_name() -> None:
+    """A learner does not know the members yet, and its own idea of its URL may be another one."""
+    nodes = answering(1, 2, 3)
+    nodes["http://elsewhere"] = status(4, url="http://elsewhere", member_url="http://0.0.0.0:8000")
+    outlook = judge(nodes, {})
+    assert outlook.answering == 4
+    assert set(outlook.missing) == {"n0", "n5"}
+
+
+def test_dead_node_is_silent_once() -> None:
+    """As many published ports are silent as members are not heard: these are they."""
+    urls = published(0, 1, 2, 3, 4, 5)
+    outlook = look(outside(1, 2, 3, 5, members=NAMELESS), urls)
+    assert set(outlook.silent) == set(published(0, 4))
     assert outlook.reason == ""
 
 
+def test_silent_node_whose_other_address_nobody_gave_is_named_by_the_others() -> None:
+    """It cannot be told which of the two that are not heard the silent port is."""
+    outlook = look(outside(1, 2, 3, 5, members=NAMELESS), published(1, 2, 3, 4, 5))
+    assert set(outlook.silent) == {*published(4), "http://n0", "http://n4"}
+
+
+def test_node_that_is_reached_in_two_ways_counts_once() -> None:
+    """By a name and by a number, say: it holds no more for that."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        host = request.url.host
+        number = 1 if host == "alias" else int(host[-1])
+        if number > 2:
+            raise httpx.ConnectError("refused")
+        return httpx.Response(200, json=dataclasses.asdict(status(number, members=NAMELESS)))
+
+    control = Control(transport=httpx.MockTransport(answer))
+    outlook = look(control, ["http://alias", "http://n1", "http://n2"])
+    assert {node.node_id for node in outlook.nodes.values()} == {"n0", "n1", "n2"}
+    assert (outlook.answering, outlook.survivors) == (2, 2)
+    assert "http://n1" not in outlook.silent
+
+
+def test_nodes_that_want_the_token_are_not_told_to_be_silent() -> None:
+    """They run, and the way in is named, though another one does not answer."""
+
+    def refuse(request: httpx.Request) -> httpx.Response:
+        if request.url.host == "n0":
+            raise httpx.ConnectError("refused")
+        return httpx.Response(401, json={"error": {"message": "needs a token"}})
+
+    control = Control(transport=httpx.MockTransport(refuse))
+    with pytest.raises(ClusterError, match=r"^http://n1/admin/status .* CLUSTER_TOKEN") as told:
+        look(control, ["http://n0", "http://n1"])
+    assert "No node answers" not in str(told.value)
+
+
 def test_nobody_answers() -> None:
-    """One sentence, with what to do."""
+    """What to do, and the reason."""
 
     def refuse(_: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("refused")
 
     control = Control(transport=httpx.MockTransport(refuse))
-    with pytest.raises(ClusterError, match="No node answers at http://n1"):
+    with pytest.raises(ClusterError, match=r"No node answers at http://n1; .*refused"):
         look(control, ["http://n1"])

@@ -35,10 +35,11 @@ def answer(request: httpx.Request) -> httpx.Response:
     """A leader with one follower that answers elsewhere and one that is dead."""
     if request.url.host == "dead":
         raise httpx.ConnectError("refused", request=request)
-    link = {"epoch": 1, "contiguous": 4, "holes": 1, "learner": False}
+    link = {"epoch": 0, "contiguous": 4, "holes": 1, "learner": False}
     bodies: dict[str, dict[str, object]] = {
         "/health": {"node_id": request.url.host, "role": "leader", "epoch": 1, "start_id": "s"},
         "/admin/quorum": {"write_quorum": 1, "followers": 2},
+        "/admin/status": {"url": LEADER},
         "/admin/delays": {"min_delay_ms": 0, "max_delay_ms": 9, "delay_model": "fifo"},
         "/admin/links": {
             "epoch": 1,
@@ -88,6 +89,46 @@ def test_status_with_a_dead_node_is_unknown(
     table = capsys.readouterr().out
     assert "k=1 of 2 followers" in table
     assert "no answer" in table
+
+
+@pytest.mark.parametrize(
+    ("inner_url", "is_connected", "code"),
+    [("http://inner", True, 0), ("http://inner", False, 2), (LEADER, True, 2)],
+)
+def test_status_at_a_published_port_tells_what_the_leader_knows(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    *,
+    inner_url: str,
+    is_connected: bool,
+    code: int,
+) -> None:
+    """A follower whose link is up is well, unless its URL should work from here as the leader's."""
+
+    def leader_only(request: httpx.Request) -> httpx.Response:
+        if request.url.host != "leader":
+            raise httpx.ConnectError("no such host", request=request)
+        body = answer(request).json()
+        if request.url.path == "/admin/status":
+            body["url"] = inner_url
+        if "links" in body:
+            body["links"]["http://known"]["connected"] = is_connected
+            del body["links"][DEAD]
+        return httpx.Response(200, json=body)
+
+    def control() -> Control:
+        return Control(transport=httpx.MockTransport(leader_only))
+
+    monkeypatch.setattr(commands.Control, "from_environment", control)
+    assert commands.status(LEADER, is_json=False) == code
+    told = capsys.readouterr().out
+    assert ("no answer" in told) is (code == 2)
+    assert ("http://known cannot be reached from here" in told) is (code == 0)
+    assert commands.status(LEADER, is_json=True) == code
+    follower = json.loads(capsys.readouterr().out)["nodes"][1]
+    assert (follower["node_id"], follower["position"]) == ("f1", 4)
+    assert follower.get("epoch") == (None if code else 1)
+    assert ("error" in follower) is (code == 2)
 
 
 def test_a_second_up_says_that_one_runs(state: StateFile) -> None:

@@ -169,6 +169,7 @@ def test_the_token_goes_with_every_call() -> None:
     ("response", "words"),
     [
         (httpx.Response(200, text="<html>"), "something other than a JSON object"),
+        (httpx.Response(401, json={"error": {"message": "no token"}}), "CLUSTER_TOKEN"),
         (httpx.Response(404, json={"error": {"message": "no such path"}}), "404: no such path"),
         (httpx.Response(500, json={"other": 1}), "500"),
     ],

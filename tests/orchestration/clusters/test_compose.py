@@ -85,6 +85,45 @@ def test_what_is_missing_is_told_with_a_way_out(
     assert "--engine local" in str(refused.value)
 
 
+def test_every_node_has_the_link_delays() -> None:
+    """A follower that is promoted injects what the first leader did."""
+    services = yaml.safe_load(compose.COMPOSE_FILE.read_text())["services"]
+    for service in services.values():
+        assert service["environment"]["MIN_DELAY_MS"] == "${MIN_DELAY_MS:-0}"
+        assert service["environment"]["MAX_DELAY_MS"] == "${MAX_DELAY_MS:-100}"
+
+
+@pytest.mark.parametrize(
+    ("delay_ms", "expected"),
+    [((0.5, 10.0), {"MIN_DELAY_MS": "0.5", "MAX_DELAY_MS": "10.0"}), (None, {})],
+)
+def test_delays_that_are_asked_for_reach_every_node(
+    monkeypatch: pytest.MonkeyPatch,
+    delay_ms: tuple[float, float] | None,
+    expected: dict[str, str],
+) -> None:
+    """By the variables that docker-compose.yml hands on; those of the user's shell do not."""
+    seen: list[dict[str, str]] = []
+
+    def run(
+        command: Sequence[str], timeout_s: float, environment: dict[str, str]
+    ) -> subprocess.CompletedProcess[str]:
+        del timeout_s
+        seen.append(environment)
+        return subprocess.CompletedProcess(list(command), 1, "", "no engine")
+
+    monkeypatch.setenv("MAX_DELAY_MS", "77")
+    monkeypatch.setenv("CLUSTER_TOKEN", "secret")
+    monkeypatch.setattr(compose, "find_compose", lambda: ["docker", "compose"])
+    monkeypatch.setattr(compose, "_run", run)
+    cluster = compose.ComposeCluster("p", compose.Control(), delay_ms=delay_ms)
+    with pytest.raises(ClusterError, match="no engine"):
+        cluster.start()
+    delays = {name: value for name, value in seen[0].items() if name in compose.DELAY_VARIABLES}
+    assert delays == expected
+    assert seen[0]["CLUSTER_TOKEN"] == "secret"
+
+
 def test_an_installation_without_the_compose_file_says_so(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

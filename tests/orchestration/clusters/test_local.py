@@ -7,7 +7,7 @@ from orchestration.clusters.local import NODE_VARIABLES, LocalSettings, node_env
 
 
 def test_nodes_get_their_own_settings_and_share_a_start_id() -> None:
-    """The leader knows all followers, delays and k; every node its name and port."""
+    """The leader knows all followers and k; every node its name, its port and the delays."""
     settings = LocalSettings(followers=2, delay_ms=(0.5, 100.0), delay_seed=9, write_quorum=1)
     leader, *followers = node_environments(settings, [8000, 8001, 8002], "nonce")
     assert leader == {
@@ -28,6 +28,10 @@ def test_nodes_get_their_own_settings_and_share_a_start_id() -> None:
     ]
     assert {node["ROLE"] for node in followers} == {"follower"}
     assert {node["START_ID"] for node in followers} == {"nonce"}
+    delays = {
+        (node["MIN_DELAY_MS"], node["MAX_DELAY_MS"], node["DELAY_SEED"]) for node in followers
+    }
+    assert delays == {("0.5", "100", "9")}  # one that is promoted injects what the leader did
 
 
 def test_a_leader_alone_has_no_followers() -> None:

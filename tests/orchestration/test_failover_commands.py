@@ -1,0 +1,186 @@
+"""What ``failover`` and ``watch`` say and do where only some URLs of the nodes work from here."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from orchestration import failover_commands
+from orchestration.errors import ClusterError, UsageError
+from tests.orchestration.members import NAMELESS, outside, published
+
+if TYPE_CHECKING:
+    import httpx
+
+    from orchestration.control import Control
+
+
+class Stopped(Exception):  # noqa: N818 - no error: it ends a watch
+    """The test has watched for long enough."""
+
+
+@pytest.fixture
+def calls() -> list[httpx.Request]:
+    """What was asked of the nodes, beside where they stand."""
+    return []
+
+
+def failover(
+    monkeypatch: pytest.MonkeyPatch,
+    control: Control,
+    *urls: str,
+    to: str | None = None,
+    force: bool = False,
+) -> int:
+    """Runs the command as somebody who agrees to all."""
+    monkeypatch.setattr(failover_commands.Control, "from_environment", lambda: control)
+    return failover_commands.failover(
+        urls, to, None, force=force, is_agreed=True, is_dry_run=False, is_json=False
+    )
+
+
+def watch(monkeypatch: pytest.MonkeyPatch, control: Control, *urls: str) -> None:
+    """Watches for a minute, which takes no time."""
+    now_s = 0.0
+
+    def sleep(seconds: float) -> None:
+        nonlocal now_s
+        now_s += seconds
+        if now_s > 60:
+            raise Stopped
+
+    clock = SimpleNamespace(monotonic=lambda: now_s, sleep=sleep)
+    monkeypatch.setattr(failover_commands, "time", clock)
+    monkeypatch.setattr(failover_commands.Control, "from_environment", lambda: control)
+    with pytest.raises(Stopped):
+        failover_commands.watch(urls, 3.0, is_once=False)
+
+
+def test_refusal_by_who_sees_one_node_only_does_not_advise_force(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody knows from here if the others are gone; it takes URLs that work."""
+    assert failover(monkeypatch, outside(2), *published(2)) == 2
+    told = capsys.readouterr().out
+    assert "A promotion would be refused: 3 of 5 electors have to answer, 1 do." in told
+    assert "http://n0, http://n1, http://n3, http://n4, http://n5 may be known to" in told
+    assert "--node" in told
+    assert "/admin/promote" in told
+    assert "--force" not in told
+
+
+def test_refusal_by_who_sees_all_that_there_are_advises_force(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every published port was asked: who is silent is gone."""
+    assert failover(monkeypatch, outside(1, 2), *published(0, 1, 2, 3, 4, 5)) == 2
+    assert "use --force if they are gone for good" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("force", [True, False])
+def test_leader_that_a_node_is_led_by_is_not_replaced_unasked(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    calls: list[httpx.Request],
+    *,
+    force: bool,
+) -> None:
+    """Not by force either, unless who is to lead is named."""
+    control = outside(2, calls=calls, is_led=True)
+    assert failover(monkeypatch, control, *published(2), force=force) == 2
+    told = capsys.readouterr().out
+    assert "A leader, http://n0, does not answer here but has a channel to n2" in told
+    assert "--to" in told
+    assert "--force" not in told
+    assert not calls
+
+
+def test_leader_that_a_node_is_led_by_is_replaced_by_one_that_is_named(
+    monkeypatch: pytest.MonkeyPatch, calls: list[httpx.Request]
+) -> None:
+    """It may be frozen: followers take some seconds to notice."""
+    control = outside(1, 2, 3, 4, 5, calls=calls, is_led=True)
+    urls = published(1, 2, 3, 4, 5)
+    with pytest.raises(ClusterError, match="Not you"):
+        failover(monkeypatch, control, *urls, to=urls[2])
+    assert [call.url.path for call in calls] == ["/admin/promote"]
+
+
+@pytest.mark.parametrize("name", ["n3", "http://n3", "http://n3/", published(3)[0]])
+def test_node_that_is_to_lead_is_named_by_any_of_its_names(
+    monkeypatch: pytest.MonkeyPatch, calls: list[httpx.Request], name: str
+) -> None:
+    """It is asked where it answers."""
+    control = outside(1, 2, 3, 4, calls=calls, members=NAMELESS)
+    with pytest.raises(ClusterError, match="Not you"):
+        failover(monkeypatch, control, *published(1, 2, 3, 4), to=name)
+    assert [str(call.url) for call in calls] == [f"{published(3)[0]}/admin/promote"]
+
+
+@pytest.mark.parametrize("name", ["n5", "http://n5", "http://stranger", "n", ""])
+def test_node_that_is_to_lead_and_is_not_heard_is_refused_in_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """With those that may be named."""
+    control = outside(1, 2, members=NAMELESS)
+    with pytest.raises(UsageError, match=r"--to .*n1 \(http://published:8001\), n2 \("):
+        failover(monkeypatch, control, *published(1, 2), to=name)
+
+
+def test_refusal_beside_a_leader_does_not_advise_force(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It would take the leader's writes away."""
+    urls = published(0, 1, 2, 3, 4, 5)
+    assert failover(monkeypatch, outside(1, 2, is_led=True), *urls, to=urls[1]) == 2
+    told = capsys.readouterr().out
+    assert "Bring back n0, n3, n4, n5." in told
+    assert "--force" not in told
+
+
+def test_leader_that_is_open_is_told_before_any_refusal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody else is seen, but nothing is to be done."""
+    control = outside(0, is_open=True, role="leader")
+    assert failover(monkeypatch, control, *published(0)) == 0
+    told = capsys.readouterr().out
+    assert "n0 leads epoch 1: there is nothing to do." in told
+    assert "refused" not in told
+
+
+def test_watch_does_not_promote_while_a_node_is_led_and_says_so_once(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    calls: list[httpx.Request],
+) -> None:
+    """A leader that is not seen from here leads all the same."""
+    urls = published(1, 2, 3, 4, 5)
+    watch(monkeypatch, outside(1, 2, 3, 4, 5, calls=calls, is_led=True), *urls)
+    assert not calls
+    told = capsys.readouterr().out
+    assert told.count("has a channel to n1") == 1
+    assert "No leader" not in told
+
+
+def test_watch_says_once_why_it_does_not_promote(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And what to do, where nobody but one node is seen."""
+    watch(monkeypatch, outside(2), *published(2))
+    told = capsys.readouterr().out
+    assert told.count("No leader, and a promotion would be refused: 3 of 5 electors") == 1
+    assert "--node" in told
+
+
+def test_watch_that_fails_tries_again_and_says_so_once(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    calls: list[httpx.Request],
+) -> None:
+    """A node may refuse for a while."""
+    watch(monkeypatch, outside(1, 2, 3, 4, calls=calls), *published(1, 2, 3, 4))
+    assert len(calls) > 5
+    assert capsys.readouterr().out.count("n4 was not promoted: ") == 1
