@@ -78,7 +78,8 @@ class Outlook:
         inside: Those of the silent that are URLs of the nodes' own network, it seems. Of these
             nodes nothing is known.
         leader: The open leader of the newest epoch, if one answers.
-        led: If none does: a node of the newest epoch to which a leader has a channel all the same.
+        led: If none does: a node of the newest epoch to which a leader has a channel all the same,
+            if that has one to at least half of those that answer.
         candidate: Which node would lead best: a voter of the newest base that holds most.
         followers: n.
         electors: How many nodes vote.
@@ -185,7 +186,8 @@ def judge(
     ahead = [node for node in voters.values() if node.base_epoch == newest]
     leader = max((n for n in nodes.values() if n.is_open), key=lambda n: n.epoch, default=None)
     epoch = max((node.epoch for node in nodes.values()), default=0)
-    led = next((n for n in nodes.values() if n.is_led and n.epoch == epoch), None)
+    led = [n for n in nodes.values() if n.is_led and n.epoch == epoch]
+    is_led = 2 * len(led) >= len(nodes)  # else it is cut off from most, and leads no more
     best = max(ahead, key=lambda node: (node.contiguous, node.max_seq), default=None)
     members = best.members if best is not None else ()
     floor = min((node.floor for node in ahead if node.floor is not None), default=0)
@@ -213,7 +215,7 @@ def judge(
         silent,
         tuple(inside),
         leader,
-        led if leader is None else None,
+        led[0] if led and is_led and leader is None else None,
         best,
         followers,
         len(electors),

@@ -60,15 +60,25 @@ def test_leader_is_the_open_one_of_the_newest_epoch() -> None:
     assert outlook.leader.node_id == "n1"
 
 
-def test_node_counts_as_led_in_the_newest_epoch_only() -> None:
+def test_nodes_count_as_led_in_the_newest_epoch_only() -> None:
     """A leader of an older one is replaced as soon as it hears of that."""
     nodes = answering(1, 2, 3)
     nodes["http://n1"] = status(1, is_led=True)
+    nodes["http://n3"] = status(3, is_led=True)
     outlook = judge(nodes, {})
     assert outlook.led is not None
     assert outlook.led.node_id == "n1"
     nodes["http://n2"] = status(2, epoch=2)
     assert judge(nodes, {}).led is None
+
+
+def test_leader_that_is_cut_off_from_most_is_none() -> None:
+    """Who cannot be seen, and reaches fewer than half of those that can, is not waited for."""
+    nodes = answering(1, 2, 3)
+    nodes["http://n1"] = status(1, is_led=True)
+    assert judge(nodes, {}).led is None
+    del nodes["http://n3"]
+    assert judge(nodes, {}).led is nodes["http://n1"]
 
 
 def test_next_quorum_is_what_the_survivors_can_meet() -> None:
