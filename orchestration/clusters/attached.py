@@ -1,5 +1,6 @@
-"""A cluster that stands already: found through its leader, left as it was found."""
+"""A cluster that stands already: found through one of its nodes, left as it was found."""
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 
@@ -12,12 +13,12 @@ POLL_S = 0.1
 
 
 class AttachedCluster:
-    """Uses the cluster of the leader at ``leader_url``.
+    """Uses the cluster of the node at ``url``; if that is a follower, it is asked who leads.
 
     ``start`` notes the write quorum, and the delays if it changes them; ``stop`` restores both.
 
     Args:
-        leader_url: the leader.
+        url: a node, the leader mostly.
         control: the client for the calls.
         delay_ms: link delays for the time of use; None leaves those in force.
         reached_urls: where to ask the followers, if not where their leader does; matched by the
@@ -30,7 +31,7 @@ class AttachedCluster:
 
     def __init__(
         self,
-        leader_url: str,
+        url: str,
         control: Control,
         *,
         delay_ms: tuple[float, float] | None = None,
@@ -38,7 +39,7 @@ class AttachedCluster:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._leader_url = leader_url.rstrip("/")
+        self._leader_url = url.rstrip("/")
         self._control = control
         self._delay_ms = delay_ms
         self._reached_urls = tuple(url.rstrip("/") for url in reached_urls)
@@ -72,17 +73,14 @@ class AttachedCluster:
             self._control.set_delays(self._leader_url, self._delay_ms)
 
     def find(self) -> None:
-        """Find the followers, and change nothing; `stop` has then nothing to restore.
+        """Find leader and followers, and change nothing; `stop` has then nothing to restore.
 
         Raises:
-            ClusterError: nobody answers, or who answers is no leader.
+            ClusterError: nobody answers, or who answers knows of no leader that can be reached.
         """
-        health = self._control.health(self._leader_url)
-        if health.role != "leader":
-            raise ClusterError(
-                f"{self._leader_url} is a {health.role or 'node without a role'}: "
-                f"attach to the leader of the cluster{self._where()}."
-            )
+        role = self._control.health(self._leader_url).role
+        if role != "leader":
+            self._leader_url = self._find_leader(role or "node without a role")
         self._follower_urls = self._find_followers()
 
     def stop(self) -> None:
@@ -98,13 +96,17 @@ class AttachedCluster:
         except ClusterError:
             return
 
-    def _where(self) -> str:
-        """Where the leader is, if the node knows."""
-        try:
-            found = self._control.status(self._leader_url).get("leader_url")
-        except ClusterError:
-            return ""
-        return f", {found}" if found else ""
+    def _find_leader(self, role: str) -> str:
+        """Returns where the leader is, as another node knows: a failover changes it."""
+        found = ""
+        with contextlib.suppress(ClusterError):
+            found = str(self._control.status(self._leader_url).get("leader_url") or "")
+            if found and self._control.health(found).role == "leader":
+                return found
+        where = f", {found}" if found else ""
+        raise ClusterError(
+            f"{self._leader_url} is a {role}: attach to the leader of the cluster{where}."
+        )
 
     def _wait_until_ready(self) -> None:
         """A cluster that was started just now may still be connecting."""

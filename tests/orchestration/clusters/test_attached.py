@@ -16,8 +16,8 @@ LEADER = "http://leader"
 class FakeNodes:
     """A leader that knows two followers by names of an inner network."""
 
-    def __init__(self, *, role: str = "leader", unready_answers: int = 0) -> None:
-        self.role = role
+    def __init__(self, *, unready_answers: int = 0) -> None:
+        self.known_leader: str | None = None
         self.unready_answers = unready_answers
         self.quorum = 2
         self.delays = [5.0, 7.0]
@@ -29,13 +29,15 @@ class FakeNodes:
         name, path = request.url.host, request.url.path
         sent: dict[str, Any] = json.loads(request.content) if request.content else {}
         if path == "/health":
-            role = self.role if name == "leader" else "follower"
+            role = "leader" if name == "leader" else "follower"
             body = {"node_id": name, "role": role, "epoch": 1, "start_id": "s"}
             return httpx.Response(200, json=body)
         if path == "/ready" and self.unready_answers > 0:
             self.unready_answers -= 1
             error = {"code": "not_ready", "message": "The leader is not ready: 0 of 2 count."}
             return httpx.Response(503, json={"error": error})
+        if path == "/admin/status":
+            return httpx.Response(200, json={"leader_url": self.known_leader})
         if path == "/admin/quorum":
             self.quorum = sent.get("write_quorum", self.quorum)
             return httpx.Response(200, json={"write_quorum": self.quorum, "followers": 2})
@@ -136,11 +138,27 @@ def test_delays_that_were_given_hold_until_the_end() -> None:
     assert nodes.delays == [5.0, 7.0]
 
 
-def test_a_follower_cannot_be_attached_to() -> None:
+def test_follower_is_asked_who_leads() -> None:
+    """After a failover the URL that one knows may be that of a follower."""
+    nodes = FakeNodes()
+    nodes.known_leader = LEADER
+    cluster = AttachedCluster("http://f1", nodes.control())
+    cluster.start()
+    assert cluster.leader_url == LEADER
+    assert set(cluster.follower_urls) == {"http://inner-f1", "http://inner-f2"}
+    cluster.stop()
+    assert nodes.quorum == 2
+
+
+@pytest.mark.parametrize("known", [None, "http://f2"])
+def test_follower_that_knows_of_no_leader_cannot_be_attached_to(known: str | None) -> None:
     """The sentence says what to do instead."""
-    cluster = AttachedCluster(LEADER, FakeNodes(role="follower").control())
-    with pytest.raises(ClusterError, match="attach to the leader"):
+    nodes = FakeNodes()
+    nodes.known_leader = known
+    cluster = AttachedCluster("http://f1", nodes.control())
+    with pytest.raises(ClusterError, match="attach to the leader of the cluster") as error:
         cluster.start()
+    assert (known or "http") in str(error.value)
 
 
 def test_a_leader_that_is_gone_at_the_end_is_no_error() -> None:
