@@ -217,6 +217,13 @@ FAILOVER = (
         VOTERS,
     ),
     Mutation(
+        "a word from before a learner connected lets it in",
+        "kv_app/voters.py",
+        "                self._admissions[link.index] = number\n",
+        "                self._admissions[link.index] = 1\n",
+        VOTERS,
+    ),
+    Mutation(
         "a learner's word is that of a voter",
         "kv_app/voters.py",
         "is_voter=not link.is_learner",

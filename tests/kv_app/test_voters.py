@@ -108,7 +108,7 @@ def test_word_from_before_a_learner_connected_does_not_let_it_in() -> None:
     """It may have promised newer, and lost that with its data, just before it connected."""
 
     async def check() -> None:
-        links = [FakeLink(0, is_learner=True), FakeLink(1, is_learner=True), FakeLink(2, False)]  # noqa: FBT003
+        links = [FakeLink(number, is_learner=number < 2) for number in range(3)]
         voters = FakeOwner(links, floor=1).voters()
         early, late, voter = (cast("Link", link) for link in links)
         voters.on_connected(early)
