@@ -343,7 +343,7 @@ MUTATIONS = (
         "kv_app/failover/sufficiency.py",
         "return Config(config.members, begins, begins, k)",
         "return Config(config.members, begins, k, k)",
-        SCRIPTED,
+        SUFFICIENCY,
     ),
     Mutation(
         "logs of different bases are united",
