@@ -20,10 +20,12 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from tests.campaigns.campaign import Stage, Violation, conduct, parser_of
-from tests.campaigns.mutations import MUTATIONS, Mutation
+from tests.campaigns.mutations import MUTATIONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from tests.campaigns.mutation import Mutation
 
 ROOT = Path(__file__).parents[2]
 TESTS_TIMEOUT_S = 120.0

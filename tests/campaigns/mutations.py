@@ -5,29 +5,8 @@ Each is one exact replacement of text that occurs once. Who changes that text ch
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-
-@dataclass(frozen=True, slots=True)
-class Mutation:
-    """A promise taken out of the code.
-
-    Attributes:
-        name: What is broken.
-        path: The file, from the root of the project.
-        old: Text that it holds exactly once.
-        new: What stands there instead.
-        tests: What has to go red, as arguments of pytest.
-        runs: If these stay green, one of so many simulated runs has to break a promise.
-    """
-
-    name: str
-    path: str
-    old: str
-    new: str
-    tests: tuple[str, ...]
-    runs: int = 0
-
+from tests.campaigns.failover_mutations import FAILOVER
+from tests.campaigns.mutation import Mutation
 
 STATE = ("tests/kv_app/test_state.py",)
 QUORUM = ("tests/kv_app/test_quorum.py",)
@@ -41,6 +20,8 @@ RECOVERY = ("tests/kv_app/test_recovery.py",)
 SNAPSHOT = ("tests/kv_app/test_snapshot.py",)
 STORAGE = ("tests/kv_app/test_storage.py", "tests/kv_app/test_storage_model.py")
 WAL = ("tests/kv_app/test_wal.py",)
+PROMOTER = ("tests/kv_app/test_promoter.py",)
+SWITCH = ("tests/kv_app/test_switch.py",)
 SUFFICIENCY = ("tests/kv_app/failover/test_sufficiency.py",)
 SCRIPTED = ("tests/simulation/test_scripted.py",)
 MANY = 3000
@@ -362,15 +343,14 @@ MUTATIONS = (
         "kv_app/failover/sufficiency.py",
         "return Config(config.members, begins, begins, k)",
         "return Config(config.members, begins, k, k)",
-        SCRIPTED,
+        SUFFICIENCY,
     ),
     Mutation(
         "logs of different bases are united",
         "kv_app/promoter.py",
         "if one.base is not None and one.base.epoch == epoch",
         "if one.base is not None",
-        SCRIPTED,
-        MANY,
+        PROMOTER,
     ),
     Mutation(
         "only the promoter's own log is merged",
@@ -384,7 +364,7 @@ MUTATIONS = (
         "kv_app/promoter.py",
         "        if lost:\n            raise OutbidError(",
         "        if lost and not lost:\n            raise OutbidError(",
-        SCRIPTED,
+        PROMOTER,
     ),
     Mutation(
         "an epoch's number is used again",
@@ -413,8 +393,7 @@ MUTATIONS = (
         "kv_app/replica.py",
         "                self.idempotency.forget(entry)\n",
         "                pass\n",
-        SCRIPTED,
-        MANY,
+        SWITCH,
     ),
     Mutation(
         "an epoch opens when k nodes hold its base",
@@ -545,4 +524,5 @@ MUTATIONS = (
         "if base is not None and link.url in base.founders:",
         LEADER,
     ),
+    *FAILOVER,
 )

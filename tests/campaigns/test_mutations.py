@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.campaigns.mutants import ROOT, problems_of
-from tests.campaigns.mutations import MUTATIONS, Mutation
+from tests.campaigns.mutation import Mutation
+from tests.campaigns.mutations import MUTATIONS
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)

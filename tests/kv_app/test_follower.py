@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from unittest.mock import ANY
 
+import msgspec
 import pytest
 
 from kv_app.formation import Standing
@@ -188,12 +189,14 @@ def test_second_channel_of_the_same_leader_replaces_the_first() -> None:
             f"version {PROTOCOL_VERSION}",
         ),
         (hello(epoch=4), "epoch 4 is over"),
+        (msgspec.structs.replace(hello(epoch=5), attempt="second"), "epoch 5 is another attempt's"),
+        (msgspec.structs.replace(hello(epoch=5), leader_id="n2"), "epoch 5 is another attempt's"),
     ],
 )
 def test_hello_that_cannot_be_followed_is_refused_with_the_reason(
     message: Hello, part: str
 ) -> None:
-    """Another protocol and an epoch that is over are told apart."""
+    """Another protocol, an epoch that is over, and another attempt at one are told apart."""
 
     async def check() -> None:
         follower = make_follower()

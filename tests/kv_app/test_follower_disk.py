@@ -219,6 +219,31 @@ def test_entries_that_wait_for_the_disk_are_not_taken_for_folded(
     run(check)
 
 
+def test_followers_entries_are_folded_up_to_what_is_settled(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is not known to be committed may have to be taken back, and what is above a hole too."""
+    monkeypatch.setattr("kv_app.group_commit.FOLD_EVERY", 1)
+    monkeypatch.setattr("kv_app.storage.MIN_FOLD", 1)
+
+    async def check() -> None:
+        follower = make_follower(storage)
+        channel = Channel(follower)
+        await channel.give_base(await channel.ask(hello()))
+        await channel.ask(entries(*(put(seq) for seq in range(1, 10))))
+        for stable_seq, settled in ((6, 6), (12, 9)):  # 10 is missing
+            await channel.ask(Heartbeat(0, stable_seq))
+            assert follower.replica.settled_seq == settled
+            for _ in range(settled):
+                await channel.ask(entries(put(follower.held.max_seq + 2)))
+            assert storage.meta.folded == (1, settled)
+        assert [entry.seq for entry in storage.entries()] == list(range(11, 40, 2))
+        await channel.leave()
+        await follower.stop()
+
+    run(check)
+
+
 # --- snapshots --------------------------------------------------------------------------------
 
 

@@ -1,0 +1,268 @@
+"""More ways in which ``mutants`` breaks the store: promises, epochs, and who leads them."""
+
+from __future__ import annotations
+
+from tests.campaigns.mutation import Mutation
+
+ABDICATION = ("tests/kv_app/test_abdication.py",)
+ATTEMPTS = ("tests/simulation/test_attempts.py",)
+COMEBACK = ("tests/kv_app/test_comeback.py",)
+FOLLOWER = ("tests/kv_app/test_follower.py",)
+FOLLOWER_DISK = ("tests/kv_app/test_follower_disk.py",)
+PROMOTER = ("tests/kv_app/test_promoter.py",)
+QUORUM_CHANGES = ("tests/kv_app/test_quorum_changes.py",)
+RESPONDENT = ("tests/kv_app/test_respondent.py",)
+SCRIPTED = ("tests/simulation/test_scripted.py",)
+SWITCH = ("tests/kv_app/test_switch.py",)
+VOTERS = ("tests/kv_app/test_voters.py",)
+
+FAILOVER = (
+    # --- promises -------------------------------------------------------------------------------
+    Mutation(
+        "a node that wants to lead promises last",
+        "kv_app/promoter.py",
+        "        own = await self._node.seal(seal)\n"
+        "        if isinstance(own, Denied):\n"
+        "            raise self._outbid(own)\n"
+        "        urls = self._wish.urls or [member.url for member in self._members]\n"
+        "        answers = await self._ask(self._others(urls), seal, SEAL_TIMEOUT_S)\n",
+        "        urls = self._wish.urls or [member.url for member in self._members]\n"
+        "        answers = await self._ask(self._others(urls), seal, SEAL_TIMEOUT_S)\n"
+        "        own = await self._node.seal(seal)\n"
+        "        if isinstance(own, Denied):\n"
+        "            raise self._outbid(own)\n",
+        PROMOTER,
+    ),
+    Mutation(
+        "a promise is kept in memory only",
+        "kv_app/respondent.py",
+        "            replica.join(seal.cluster_id, seal.promise)\n",
+        "            storage, replica.storage = replica.storage, None\n"
+        "            replica.join(seal.cluster_id, seal.promise)\n"
+        "            replica.storage = storage\n",
+        ATTEMPTS,
+    ),
+    Mutation(
+        "what is known of a node is saved without a sync",
+        "kv_app/storage.py",
+        "        self._put_meta(batch, meta)\n        self._write(batch)\n        self.sync()\n",
+        "        self._put_meta(batch, meta)\n        self._write(batch)\n",
+        ATTEMPTS,
+    ),
+    Mutation(
+        "a seal names what a crash may lose",
+        "kv_app/respondent.py",
+        "            await replica.commits.flush()\n",
+        "            pass\n",
+        ATTEMPTS,
+    ),
+    Mutation(
+        "who is sealed goes on with its older leader",
+        "kv_app/respondent.py",
+        "            self._node.give_way(seal.promise.epoch)\n",
+        "",
+        RESPONDENT,
+    ),
+    Mutation(
+        "the channel of an epoch that is over stays open",
+        "kv_app/follower.py",
+        "            self._session.supersede(promised)\n",
+        "",
+        RESPONDENT,
+    ),
+    Mutation(
+        "the leader of an epoch that is over is not told which one is promised",
+        "kv_app/session.py",
+        'f"this node has promised itself to epoch {promised}", promised)',
+        'f"this node has promised itself to epoch {promised}")',
+        RESPONDENT,
+    ),
+    Mutation(
+        "who was sealed by too few has promised nothing",
+        "kv_app/promoter.py",
+        '        self._require(self._judgement, "Those that answered have promised, and wait for a '
+        'leader.")\n',
+        "        try:\n"
+        '            self._require(self._judgement, "Those that answered have promised, and wait '
+        'for a leader.")\n'
+        "        except NotEnoughSurvivorsError:\n"
+        "            self._replica.save(promise=None)\n"
+        "            raise\n",
+        PROMOTER,
+    ),
+    Mutation(
+        "a follower lets another attempt at its epoch in",
+        "kv_app/follower.py",
+        "if is_member and not allows(meta.promise, wanted):",
+        "if is_member and wanted.epoch < self.epoch:",
+        FOLLOWER,
+    ),
+    # --- the end of a leadership, or of an attempt ----------------------------------------------
+    Mutation(
+        "writes wait on after the end of their leader",
+        "kv_app/leader.py",
+        '        self._waits.close(f"epoch {self.epoch} is over")\n',
+        "",
+        ABDICATION,
+    ),
+    Mutation(
+        "reads wait on for a confirmation after the end of their leader",
+        "kv_app/leader.py",
+        "        self.voters.end()\n",
+        "",
+        ABDICATION,
+    ),
+    Mutation(
+        "reads wait on for a position after the end of their leader",
+        "kv_app/leader.py",
+        "        self.reads.end()\n",
+        "",
+        ABDICATION,
+    ),
+    Mutation(
+        "a change of k waits on after the end of its leader",
+        "kv_app/leader.py",
+        "        self.quorum_changes.end()\n",
+        "",
+        ABDICATION,
+    ),
+    Mutation(
+        "a newer promise does not end an attempt",
+        "kv_app/promoter.py",
+        "        if self._replica.meta.promise != self._promise:\n",
+        "        if False:\n",
+        PROMOTER,
+    ),
+    Mutation(
+        "each promotion of a node is an attempt of its own",
+        "kv_app/candidacy.py",
+        "            if self._attempt is None or self._attempt.done():\n",
+        "            if True:\n",
+        ATTEMPTS,
+    ),
+    Mutation(
+        "nodes that try to lead again do so in step",
+        "kv_app/comeback.py",
+        "self._pause_s * random.uniform(0.5, 1.5)",
+        "self._pause_s * 1.0",
+        COMEBACK,
+    ),
+    Mutation(
+        "a node tries to lead again as often as it can",
+        "kv_app/comeback.py",
+        "        self._pause_s = min(2 * self._pause_s, MAX_PAUSE_S)\n",
+        "",
+        COMEBACK,
+    ),
+    # --- the base of an epoch -------------------------------------------------------------------
+    Mutation(
+        "a no-op is of the epoch that is over",
+        "kv_app/promoter.py",
+        "            Entry(self._promise.epoch, seq, int(Operation.NOOP)",
+        "            Entry(epoch, seq, int(Operation.NOOP)",
+        PROMOTER,
+    ),
+    Mutation(
+        "a base is written before its entries",
+        "kv_app/storage.py",
+        "        batch.delete_range(_after(above), _next(_LOG))\n",
+        "        first = WriteBatch(raw_mode=True)\n"
+        "        self._put_meta(first, msgspec.structs.replace(meta, generation=old ^ is_whole))\n"
+        "        self._write(first)\n"
+        "        batch.delete_range(_after(above), _next(_LOG))\n",
+        SWITCH,
+    ),
+    Mutation(
+        "a base is saved before its log is switched",
+        "kv_app/replica.py",
+        "        commits.drop(staged.whole.idempotency if staged.whole is not None else None)\n",
+        "        self.save(base=record, promise=promise)\n"
+        "        commits.drop(staged.whole.idempotency if staged.whole is not None else None)\n",
+        SWITCH,
+    ),
+    Mutation(
+        "a base that is held is not durable",
+        "kv_app/storage.py",
+        "        self._write(batch)\n        self.sync()\n        if is_whole:\n",
+        "        self._write(batch)\n        if is_whole:\n",
+        SWITCH,
+    ),
+    Mutation(
+        "a node leads before its epoch opens",
+        "kv_app/node.py",
+        "        self.candidate = candidate\n        candidate.start()\n",
+        "        self.candidate = self.leader = candidate\n        candidate.start()\n",
+        ATTEMPTS,
+    ),
+    Mutation(
+        "a follower folds what is not settled",
+        "kv_app/replica.py",
+        "            self.commits.fold_to = (self.promised, settled)\n",
+        "            self.commits.fold_to = (self.promised, self.held.contiguous)\n",
+        FOLLOWER_DISK,
+    ),
+    # --- voters, k and f ------------------------------------------------------------------------
+    Mutation(
+        "one voter's word lets a learner in",
+        "kv_app/voters.py",
+        "        needed = confirmations_of(self._changes.now.floor, followers)\n",
+        "        needed = min(1, self._changes.now.floor)\n",
+        VOTERS,
+    ),
+    Mutation(
+        "f voters have to confirm before a learner is let in",
+        "kv_app/voters.py",
+        "        needed = confirmations_of(self._changes.now.floor, followers)\n",
+        "        needed = self._changes.now.floor\n",
+        VOTERS,
+    ),
+    Mutation(
+        "a word from before a learner connected lets it in",
+        "kv_app/voters.py",
+        "                self._admissions[link.index] = number\n",
+        "                self._admissions[link.index] = 1\n",
+        VOTERS,
+    ),
+    Mutation(
+        "a learner's word is that of a voter",
+        "kv_app/voters.py",
+        "is_voter=not link.is_learner",
+        "is_voter=True",
+        VOTERS,
+    ),
+    Mutation(
+        "the word of all members lets nobody in",
+        "kv_app/voters.py",
+        " or confirmations.all(number) == followers\n",
+        "\n",
+        VOTERS,
+    ),
+    Mutation(
+        "the word of all members but one lets a learner in",
+        "kv_app/voters.py",
+        " or confirmations.all(number) == followers\n",
+        " or confirmations.all(number) >= followers - 1\n",
+        VOTERS,
+    ),
+    Mutation(
+        "a leader confirms itself where no follower has to know of a write",
+        "kv_app/voters.py",
+        "        if floor == 0 < followers:\n",
+        "        if floor < 0:\n",
+        VOTERS,
+    ),
+    Mutation(
+        "the floor rises over holes",
+        "kv_app/quorum_changes.py",
+        "link.held.contiguous >= seq",
+        "link.held.holds(seq)",
+        QUORUM_CHANGES,
+    ),
+    Mutation(
+        "a lowering does not wait for the leader's own disk",
+        "kv_app/quorum_changes.py",
+        "        is_durable = self._tracker.durable_seq >= seq\n",
+        "        is_durable = True\n",
+        QUORUM_CHANGES,
+    ),
+)
