@@ -14,6 +14,8 @@ from kv_app.respondent import Respondent
 
 # How long a new epoch may wait for a majority of the nodes while nothing of its base comes to any.
 OPEN_TIMEOUT_S: Final = 30.0
+# And how long at all, for a follower may fail again and again in the middle of it.
+OPEN_LIMIT_S: Final = 600.0
 # And how long a promotion waits until enough followers count for a write.
 COUNT_TIMEOUT_S: Final = 5.0
 
@@ -69,6 +71,7 @@ class Candidacy:
         self._node = node
         self._peers = peers
         self._on_failure = on_failure
+        self._loop = asyncio.get_running_loop()
         self._attempt: asyncio.Task[Promoted] | None = None
 
     @property
@@ -132,8 +135,8 @@ class Candidacy:
         )
 
     async def _wait_open(self, candidate: Leader) -> None:
-        taught = -1
-        while (now := candidate.taught) > taught:
+        taught, ends_s = -1, self._loop.time() + OPEN_LIMIT_S
+        while (now := candidate.taught) > taught and self._loop.time() < ends_s:
             taught = now
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(OPEN_TIMEOUT_S):

@@ -146,7 +146,8 @@ class Link:
         is_durable: Whether what it acknowledges is on its disk; None before it was heard.
         is_cut: Its channel is kept down on purpose (fault injection).
         has_data: What it last said: True if it holds entries that this leader lacks, False if it
-            holds none of its own; None before it was heard.
+            holds none of its own; None before it was heard, and once it is gone again before there
+            is a cluster.
         detail: Why it is not connected.
         parts: How many parts of snapshots it was sent.
     """
@@ -177,6 +178,7 @@ class Link:
         self._outbox: Outbox | None = None
         self._learns_until = 0
         self._keeps: int | None = None
+        self._is_visit = False
         self._is_base_sent = False
         self._last_sent_s = 0.0
         self._writable = asyncio.Event()
@@ -317,6 +319,8 @@ class Link:
         if self._welcomed is None or self._welcomed.done():
             raise ProtocolViolationError("a second welcome")
         self.node_id, self.is_tried = welcome.node_id, True
+        if self._is_visit and self._owner.base is not None:
+            raise ChannelError("the cluster was made meanwhile, and has to be told of")
         self.incarnation, self._is_base_sent = welcome.incarnation, False
         self._voters.on_welcome(self, welcome)
         epoch, base = self._config.epoch, self._owner.base
@@ -388,6 +392,7 @@ class Link:
             self._welcomed = self._loop.create_future()
             client = await connect(address, headers, self, max_bytes=MAX_ACK_BYTES)
             self._client = client
+            self._is_visit = self._owner.base is None
             hello = Hello(
                 PROTOCOL_VERSION,
                 config.cluster_id,
@@ -396,7 +401,7 @@ class Link:
                 config.leader_url,
                 log.last_seq,
                 config.attempt,
-                self._owner.base is not None,
+                not self._is_visit,
             )
             self._send(_encode(hello))
             waits: list[asyncio.Future[Any]] = [self._welcomed, client.closed]
@@ -504,6 +509,8 @@ class Link:
         if self._outbox is not None:
             self._outbox.close()
             self._outbox = None
+        if self._owner.base is None and self.has_data is False:
+            self.has_data = None  # it may come back as another one: no cluster is made of it
         if was_connected:
             why = self.detail or "this node ends the channel"
             logger.warning("follower %s at %s is gone: %s", self.node_id, self.url, why)

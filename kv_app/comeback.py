@@ -92,12 +92,16 @@ class Comeback:
         self._pause_s = FIRST_PAUSE_S
 
     def _has_followed(self) -> bool:
-        """True if another node has led meanwhile, and has given it the base of its epoch.
+        """True if another node has led meanwhile: it has given it its base, and more than that.
 
-        It is a follower then like any other, even if that leader is gone again.
+        What is above a base comes only once its epoch is open. This node is a follower then like
+        any other, even if that leader is gone again.
         """
-        base, own = self._node.replica.meta.base, self._node.replica.settings.node_id
-        return base is not None and base.epoch > self._began_with and base.leader_id != own
+        replica = self._node.replica
+        base = replica.meta.base
+        if base is None or base.leader_id == replica.settings.node_id:
+            return False
+        return base.epoch > self._began_with and replica.held.max_seq > base.position
 
     async def _try_to_lead(self) -> bool:
         """Tries once; returns True if there is nothing to be tried any more."""

@@ -1,5 +1,6 @@
 """A follower: takes entries from its leader's channel, applies and acknowledges them."""
 
+import secrets
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -58,6 +59,8 @@ class Follower:
         self._session: Session | None = None
         # The leader of a cluster that is still to be made: nothing is promised to it.
         self._visitor: Hello | None = None
+        # The incarnation that this node will have in that cluster.
+        self._life_there = ""
         self._staged: Staged | None = None
         self._staged_stable = 0
         self._caught_up_at = 0
@@ -144,7 +147,8 @@ class Follower:
         meta = self.replica.meta
         is_member = hello.cluster_id == meta.cluster_id
         is_back = self._visitor is not None and hello.cluster_id == self._visitor.cluster_id
-        if self._session is not None and not (is_member or is_back):
+        is_guest = self._visitor is not None and hello.is_formed
+        if self._session is not None and not (is_member or is_back or is_guest):
             raise SupersededError(f"this node follows {self.leader_url}", self.epoch)
         wanted = promise_of(hello)
         if is_member and not allows(meta.promise, wanted):
@@ -153,20 +157,24 @@ class Follower:
             if self._session is not None:
                 self._session.replace()
             self._session = session
-            self._visitor = None if hello.is_formed else hello
+            self._visitor = None
             if hello.is_formed:
                 self._adopt(hello, wanted)
+            else:
+                self._visitor = hello
+                # What it has promised to the cluster that it was in is not to be forgotten yet.
+                self._life_there = secrets.token_hex(8) if meta.cluster_id else meta.incarnation
             self.leader_url = hello.leader_url
             self._caught_up_at = hello.last_seq
 
-    def _adopt(self, hello: Hello, wanted: Promise) -> None:
+    def _adopt(self, hello: Hello, wanted: Promise, **changes: str) -> None:
         """Follows a leader from now on; the promise is durable before the answer."""
         self._staged = None
         meta = self.replica.meta
         learned = hello.epoch if self.is_empty else meta.learned
         before = (meta.cluster_id, meta.promise, meta.learned)
         if before != (hello.cluster_id, wanted, learned):
-            self.replica.join(hello.cluster_id, wanted, learned=learned)
+            self.replica.join(hello.cluster_id, wanted, learned=learned, **changes)
 
     async def flush(self) -> None:
         """Makes durable all that was taken so far."""
@@ -187,7 +195,7 @@ class Follower:
             epoch=0 if replica.is_empty else self.base_epoch or replica.meta.learned,
             contiguous=self.held.contiguous,
             above=self.held.ranges_above(),
-            incarnation=replica.meta.incarnation,
+            incarnation=self._life_there if self._visitor else replica.meta.incarnation,
             base_epoch=self.base_epoch,
             is_durable=replica.storage is not None,
             settled=replica.settled_seq,
@@ -217,7 +225,7 @@ class Follower:
 
         Raises:
             ProtocolViolationError: It is the base of another epoch, or not all of it has come.
-            ChannelError: It was in another cluster, and has to be heard again as a new node.
+            ChannelError: It has begun another life since it was heard.
         """
         if self._visitor is not None:
             self._join(self._visitor, base)
@@ -245,11 +253,10 @@ class Follower:
 
     def _join(self, visitor: Hello, base: Base) -> None:
         """Belongs from now on to the cluster that its visitor has made of it."""
-        meta = self.replica.meta
-        if base.incarnation != meta.incarnation or meta.cluster_id:
+        if base.incarnation != self._life_there or not self.is_empty:
             raise ChannelError("this node is not what it was when the cluster was made")
         self._visitor = None
-        self._adopt(visitor, promise_of(visitor))
+        self._adopt(visitor, promise_of(visitor), incarnation=self._life_there)
 
     def is_followed(self, session: Session) -> bool:
         """Tells if a channel is the one whose entries this replica takes."""
@@ -310,14 +317,22 @@ class Follower:
         return commits is not None and commits.unsynced_bytes > MAX_UNSYNCED_BYTES
 
     def note_stable(self, stable_seq: int) -> None:
-        """Notes what is committed."""
+        """Notes what is committed; there is nothing in a cluster that is still to be made."""
+        if self._visitor is not None:
+            return
         if self._staged is not None:
             self._staged_stable = max(self._staged_stable, stable_seq)
         else:
             self.replica.note_stable(stable_seq)
 
     def begin_snapshot(self) -> None:
-        """A snapshot follows."""
+        """A snapshot follows.
+
+        Raises:
+            ProtocolViolationError: The cluster was still to be made when its leader said hello.
+        """
+        if self._visitor is not None:
+            raise ProtocolViolationError("a snapshot before the base of the first epoch")
         if self._staged is not None:
             self._staged.begin_snapshot()
 

@@ -174,7 +174,8 @@ class Node:
         replica = self.replica
         if not replica.is_empty:
             replica.forget_all()
-        replica.save(cluster_id=secrets.token_hex(8), promise=None)
+        replica.leave()
+        replica.save(cluster_id=secrets.token_hex(8))
         promise = Promise(FIRST_EPOCH, self.settings.node_id, secrets.token_hex(8))
         self.leader = Leader(
             replica,
@@ -310,7 +311,7 @@ class Node:
         for task in leader.abdicate(0):
             self._ending.add(task)
             task.add_done_callback(self._ending.discard)
-        self.replica.save(cluster_id="")
+        self.replica.leave()
         self.follower = Follower(self.replica)
         self._comeback.begin(after_s=0)
 

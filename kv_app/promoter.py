@@ -234,9 +234,10 @@ class _Attempt:
     async def seal(self) -> None:
         """Has all members promise, the old leader too, and hears what they hold."""
         seal = Seal(self._cluster_id, self._promise)
-        is_other = self._replica.meta.cluster_id != self._cluster_id
-        if self._is_blank and is_other and not self._replica.is_empty:
-            self._replica.forget_all()  # what it learned of a cluster that is gone
+        replica = self._replica
+        is_other = replica.meta.cluster_id != self._cluster_id
+        if replica.meta.base is None and is_other and not replica.is_empty:
+            replica.forget_all()  # what it learned of a cluster that is gone
         own = await self._node.seal(seal)
         if isinstance(own, Denied):
             raise self._outbid(own)

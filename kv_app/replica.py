@@ -134,8 +134,15 @@ class Replica:
         there is forgotten, and it may be a founder there.
         """
         if self.meta.cluster_id not in {"", cluster_id}:
-            changes["incarnation"] = secrets.token_hex(8)
+            changes.setdefault("incarnation", secrets.token_hex(8))
+        if self.is_empty:
+            self.stable_seq = 0  # another log begins
         self.save(cluster_id=cluster_id, promise=promise, **changes)
+
+    def leave(self) -> None:
+        """Belongs to no cluster any more, durably; what it promised is forgotten with that life."""
+        if self.meta.cluster_id:
+            self.save(cluster_id="", promise=None, incarnation=secrets.token_hex(8))
 
     def fail(self, error: StorageError) -> None:
         """Ends the process."""

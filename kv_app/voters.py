@@ -8,7 +8,7 @@ from kv_app.confirmations import Confirmations
 from kv_app.errors import ChannelError, NotConfirmedError
 from kv_app.failover.electors import confirmations_of, has_majority
 from kv_app.failover.sufficiency import is_founder
-from kv_app.formation import Decision
+from kv_app.formation import Decision, Standing
 from kv_app.messages import Welcome
 from kv_app.meta import BaseRecord
 from kv_app.quorum import QuorumTracker
@@ -127,7 +127,9 @@ class Voters:
         Also when another one connects for which a learner may have to wait.
         """
         owner = self._owner
-        if owner.is_open and any(one.is_learner for one in owner.links):
+        is_forming = owner.base is not None and owner.decision.standing is Standing.FORMING
+        may_ask = owner.is_open or is_forming
+        if may_ask and any(one.is_learner for one in owner.links):
             number = self._confirmations.begin()
             if link.is_learner and not link.is_older_voter:
                 self._admissions[link.index] = number
@@ -136,21 +138,20 @@ class Voters:
         """Tells if a learner that has caught up may be given the base: it is to count from then on.
 
         Nobody may have begun a newer epoch since it connected: it might have promised itself to
-        that, and have forgotten it with its data. A founder has forgotten
-        nothing.
+        that, and have forgotten it with its data. A founder has forgotten nothing. Before the first
+        epoch opens all others have to be heard, for there are no voters yet.
         """
-        base = self._owner.base
-        if base is not None and is_founder(base, link.url, link.incarnation):
+        owner = self._owner
+        if owner.base is not None and is_founder(owner.base, link.url, link.incarnation):
             return True
-        if not self._owner.is_open:
-            return False
         number = self._admissions.get(link.index)
         if number is None:
             return False
-        followers = len(self._owner.links)
+        followers, confirmations = len(owner.links), self._confirmations
+        if confirmations.all(number) == followers:
+            return True
         needed = confirmations_of(self._changes.now.floor, followers)
-        confirmations = self._confirmations
-        return confirmations.voters(number) >= needed or confirmations.all(number) == followers
+        return owner.is_open and confirmations.voters(number) >= needed
 
     def on_confirmed(self, link: Link, number: int) -> None:
         """Counts a follower's word that this node still leads."""

@@ -9,6 +9,7 @@ ATTEMPTS = ("tests/simulation/test_attempts.py",)
 COMEBACK = ("tests/kv_app/test_comeback.py",)
 FOLLOWER = ("tests/kv_app/test_follower.py",)
 FOLLOWER_DISK = ("tests/kv_app/test_follower_disk.py",)
+LEADER = ("tests/kv_app/test_leader.py",)
 PROMOTER = ("tests/kv_app/test_promoter.py",)
 QUORUM_CHANGES = ("tests/kv_app/test_quorum_changes.py",)
 RESPONDENT = ("tests/kv_app/test_respondent.py",)
@@ -233,16 +234,58 @@ FAILOVER = (
     Mutation(
         "the word of all members lets nobody in",
         "kv_app/voters.py",
-        " or confirmations.all(number) == followers\n",
-        "\n",
+        "        if confirmations.all(number) == followers:\n",
+        "        if False:\n",
         VOTERS,
     ),
     Mutation(
         "the word of all members but one lets a learner in",
         "kv_app/voters.py",
-        " or confirmations.all(number) == followers\n",
-        " or confirmations.all(number) >= followers - 1\n",
+        "        if confirmations.all(number) == followers:\n",
+        "        if confirmations.all(number) >= followers - 1:\n",
         VOTERS,
+    ),
+    Mutation(
+        "f voters let a learner in before the first epoch is open",
+        "kv_app/voters.py",
+        "return owner.is_open and confirmations",
+        "return confirmations",
+        VOTERS,
+    ),
+    Mutation(
+        "a cluster is made of a follower that is gone again",
+        "kv_app/channel.py",
+        "        if self._owner.base is None and self.has_data is False:\n",
+        "        if False:\n",
+        LEADER,
+    ),
+    Mutation(
+        "who holds an epoch's base has followed its leader",
+        "kv_app/comeback.py",
+        " and replica.held.max_seq > base.position",
+        "",
+        SCRIPTED,
+    ),
+    Mutation(
+        "what a blank node learned while it probed is dropped",
+        "kv_app/promoter.py",
+        "if replica.meta.base is None and is_other and not replica.is_empty:",
+        "if is_other and not replica.is_empty:",
+        PROMOTER,
+    ),
+    Mutation(
+        "what one cluster had committed is so in another one",
+        "kv_app/replica.py",
+        "            self.stable_seq = 0  # another log begins\n",
+        "            pass\n",
+        FOLLOWER,
+    ),
+    Mutation(
+        "a node that leaves its cluster stays who it was",
+        "kv_app/replica.py",
+        'cluster_id="", promise=None, incarnation=secrets.token_hex(8))',
+        'cluster_id="", promise=None)',
+        FOLLOWER,
     ),
     Mutation(
         "a leader confirms itself where no follower has to know of a write",

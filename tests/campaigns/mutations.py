@@ -420,7 +420,7 @@ MUTATIONS = (
     Mutation(
         "a node that joins another cluster stays who it was",
         "kv_app/replica.py",
-        '            changes["incarnation"] = secrets.token_hex(8)\n',
+        '            changes.setdefault("incarnation", secrets.token_hex(8))\n',
         "            pass\n",
         FOLLOWER,
     ),
@@ -441,9 +441,8 @@ MUTATIONS = (
     Mutation(
         "a learner becomes a voter without a question",
         "kv_app/voters.py",
-        "        return confirmations.voters(number) >= needed or confirmations.all(number) == "
-        "followers\n",
-        "        return True\n",
+        "return owner.is_open and confirmations.voters(number) >= needed",
+        "return owner.is_open",
         SCRIPTED,
     ),
     Mutation(
@@ -520,8 +519,8 @@ MUTATIONS = (
     Mutation(
         "a founder that lost its data is let in without a question",
         "kv_app/voters.py",
-        "if base is not None and is_founder(base, link.url, link.incarnation):",
-        "if base is not None and link.url in base.founders:",
+        "if owner.base is not None and is_founder(owner.base, link.url, link.incarnation):",
+        "if owner.base is not None and link.url in owner.base.founders:",
         LEADER,
     ),
     *FAILOVER,

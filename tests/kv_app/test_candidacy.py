@@ -49,13 +49,19 @@ class FakeNode:
 
 @pytest.mark.parametrize(
     ("taught", "opens"),
-    [([0, 0], False), ([5, 7, 9, 9], False), ([0, 1, 4], True)],
+    [
+        ([0, 0], False),
+        ([5, 7, 9, 9], False),
+        ([5, 7, 9, *range(10, 10_000)], False),
+        ([0, 1, 4], True),
+    ],
 )
 def test_candidate_is_given_up_once_nothing_more_of_its_base_comes_to_others(
     monkeypatch: pytest.MonkeyPatch, taught: list[int], *, opens: bool
 ) -> None:
-    """A base of many keys may take its time; one that nobody takes does not wait for ever."""
+    """A base of many keys may take its time; but none is waited for without an end."""
     monkeypatch.setattr(module, "OPEN_TIMEOUT_S", 0.001)
+    monkeypatch.setattr(module, "OPEN_LIMIT_S", 0.1)
 
     async def check() -> None:
         candidate = FakeCandidate(taught, opens=opens)

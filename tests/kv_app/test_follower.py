@@ -14,21 +14,22 @@ from kv_app.messages import (
     CLOSE_REPLACED,
     PROTOCOL_VERSION,
     Ack,
-    Base,
     CaughtUp,
     Entry,
     Heartbeat,
     Hello,
+    LeaderMessage,
     Refusal,
     SeqRange,
+    SnapshotBegin,
     Version,
     Welcome,
 )
+from kv_app.meta import Promise
 from kv_app.state import State
 from tests.kv_app.fake_leader import (
     LEADER_URL,
     Channel,
-    base,
     entries,
     following,
     hello,
@@ -154,17 +155,77 @@ def test_empty_follower_that_joins_another_cluster_begins_another_life() -> None
         follower = make_follower()
         channel = Channel(follower)
         first = await channel.ask(hello("c1"))
+        await channel.ask(Heartbeat(9, 9))
         await channel.leave()
-        visit = Channel(follower)
-        assert (await visit.ask(hello("c2", is_formed=False))).incarnation == first.incarnation
-        reason = await visit.refused(Base(base(), first.incarnation))
-        assert reason == "this node is not what it was when the cluster was made"
-        assert follower.replica.meta.cluster_id == "c1"
         second = await Channel(follower).ask(hello("c2"))
         assert follower.replica.meta.cluster_id == "c2"
         assert second.incarnation != first.incarnation
+        assert follower.stable_seq == 0
 
     run(check)
+
+
+def test_follower_that_a_cluster_is_made_of_anew_tells_its_next_life_before() -> None:
+    """As whom it will be a founder there; until then it stays who it was."""
+
+    async def check() -> None:
+        follower = make_follower()
+        channel = Channel(follower)
+        first = await channel.ask(hello("c1"))
+        await channel.leave()
+        visit = Channel(follower)
+        told = await visit.ask(hello("c2", is_formed=False))
+        assert told.incarnation != first.incarnation
+        meta = follower.replica.meta
+        assert (meta.cluster_id, meta.incarnation) == ("c1", first.incarnation)
+        await visit.give_base(told)
+        meta = follower.replica.meta
+        assert (meta.cluster_id, meta.incarnation) == ("c2", told.incarnation)
+
+    run(check)
+
+
+def test_visitor_gives_way_to_a_leader_whose_cluster_is_made() -> None:
+    """It may never make one, where it cannot reach those that hold data."""
+
+    async def check() -> None:
+        follower = make_follower()
+        visit = Channel(follower)
+        await visit.ask(hello("c1", is_formed=False))
+        await following(follower, "c2")
+        assert await visit.ended() == CLOSE_REPLACED
+        assert follower.replica.meta.cluster_id == "c2"
+
+    run(check)
+
+
+@pytest.mark.parametrize("message", [entries(put(1)), SnapshotBegin(1)])
+def test_visitor_brings_nothing_before_its_base(message: LeaderMessage) -> None:
+    """A node that belongs to no cluster would hold data that no leader could take back."""
+
+    async def check() -> None:
+        follower = make_follower()
+        visit = Channel(follower)
+        await visit.ask(hello("c1", is_formed=False))
+        await visit.ask(Heartbeat(9, 9))
+        assert follower.stable_seq == 0
+        await visit.refused(message)
+        assert visit.close_code == CLOSE_PROTOCOL
+        assert follower.is_empty
+
+    run(check)
+
+
+def test_node_that_leaves_its_cluster_forgets_its_promise_with_its_life() -> None:
+    """Else it would count as a founder that keeps it."""
+    replica = make_follower().replica
+    replica.leave()
+    before = replica.meta
+    replica.join("c1", Promise(1, "leader", "first"))
+    assert replica.meta.incarnation == before.incarnation
+    replica.leave()
+    assert (replica.meta.cluster_id, replica.meta.promise) == ("", None)
+    assert replica.meta.incarnation != before.incarnation
 
 
 def test_second_channel_of_the_same_leader_replaces_the_first() -> None:

@@ -660,6 +660,31 @@ def test_first_epoch_opens_once_a_majority_of_the_electors_holds_its_base(
     run(check)
 
 
+def test_cluster_is_made_of_those_that_are_there(make_network: MakeNetwork) -> None:
+    """One that was heard and is gone comes back as another one, which would be no founder."""
+
+    async def check() -> None:
+        network = make_network(3)
+        for number in (2, 3):
+            network[number].is_reachable = False
+        leader = network.make_leader(write_quorum=1)
+        leader.start()
+        await until(lambda: all(link.is_tried for link in leader.links))
+        await until(lambda: leader.links[0].is_connected)
+        network[1].is_reachable = False
+        network[1].lose_all()
+        await until(lambda: not leader.links[0].is_connected)
+        network[2].is_reachable = True
+        await until(lambda: leader.links[1].is_connected)
+        assert leader.base is None
+        network[1].is_reachable = True
+        await until(lambda: leader.is_open)
+        assert leader.links[0].counts
+        await leader.stop()
+
+    run(check)
+
+
 @pytest.mark.parametrize("is_base_answer_lost", [False, True])
 def test_founder_that_loses_its_data_is_let_in_only_when_others_confirm_the_leader(
     make_network: MakeNetwork, *, is_base_answer_lost: bool

@@ -61,6 +61,30 @@ def test_node_that_has_promised_newer_itself_has_nobody_else_promise() -> None:
     run(check)
 
 
+def test_blank_node_that_is_given_a_base_while_it_probes_keeps_it() -> None:
+    """It counts for another cluster by then, and its attempt is over."""
+
+    async def check() -> None:
+        members, peers = make_cluster(4)
+        members[0].replica.save(incarnation="its life")  # the old leader, with what it led with
+        blank = members[1]
+        blank.replica.save(cluster_id="", base=None, promise=None)
+
+        async def before(_url: str, question: Question) -> None:
+            if isinstance(question, Probe) and not blank.held:
+                base, promise = base_of(1, 4), Promise(1, "n9", "first")
+                blank.replica.save(cluster_id="c9", base=base, promise=promise)
+                blank.hold(put(1))
+
+        peers.before = before
+        with pytest.raises(OutbidError, match="the data of another cluster"):
+            await promote(blank.respondent, peers, Wish(tuple(url_of(one) for one in (0, 2, 3))))
+        assert (blank.replica.base_epoch, blank.held) == (1, [(1, 1)])
+        assert blank.replica.held.holds(1)
+
+    run(check)
+
+
 def test_who_was_sealed_has_promised_even_if_they_were_too_few() -> None:
     """They may have been relied on by then: a promise is taken back by no failure."""
 

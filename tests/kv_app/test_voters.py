@@ -10,6 +10,7 @@ import pytest
 
 from kv_app.errors import NotConfirmedError
 from kv_app.failover.quorum_change import Quorums
+from kv_app.formation import Decision, Standing
 from kv_app.settings import Settings
 from kv_app.voters import Voters
 from tests.kv_app.fake_leader import base
@@ -47,12 +48,15 @@ class FakeLink:
 
 
 class FakeOwner:
-    """A leader whose epoch is open."""
+    """A leader whose epoch is open, or is to be."""
 
-    def __init__(self, links: list[FakeLink], floor: int) -> None:
+    def __init__(
+        self, links: list[FakeLink], floor: int, standing: Standing = Standing.OPEN
+    ) -> None:
         self.links = links
         self.base = base()
-        self.is_open = True
+        self.decision = Decision(standing)
+        self.is_open = standing is Standing.OPEN
         self.now = Quorums(floor, floor, floor)
 
     def voters(self) -> Voters:
@@ -99,6 +103,35 @@ def test_learner_is_let_in_once_min_of_f_and_half_of_n_voters_or_all_members_hav
             [number] = link.asked
             if link.index in confirm:
                 voters.on_confirmed(cast("Link", link), number)
+        assert voters.may_admit(learner) is is_let_in
+
+    run(check)
+
+
+@pytest.mark.parametrize(
+    ("standing", "confirm", "is_let_in"),
+    [
+        (Standing.FORMING, {0, 1, 2}, True),
+        (Standing.FORMING, {1, 2}, False),
+        (Standing.FORMING, {0, 1}, False),
+        (Standing.RECOVERING, {0, 1, 2}, False),
+    ],
+)
+def test_before_the_first_epoch_opens_a_learner_is_let_in_by_the_word_of_all(
+    standing: Standing, confirm: set[int], *, is_let_in: bool
+) -> None:
+    """A founder may be lost while the cluster is made, and too few be left to open it."""
+
+    async def check() -> None:
+        links = [FakeLink(number, is_learner=number < 2) for number in range(3)]
+        voters = FakeOwner(links, 1, standing).voters()
+        learner = cast("Link", links[0])
+        voters.on_connected(learner)
+        await asyncio.sleep(0)
+        for link in links:
+            for number in link.asked:
+                if link.index in confirm:
+                    voters.on_confirmed(cast("Link", link), number)
         assert voters.may_admit(learner) is is_let_in
 
     run(check)

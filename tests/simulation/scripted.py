@@ -49,6 +49,13 @@ class Script:
         """Waits until something holds; nothing may be broken meanwhile."""
         assert await self.cluster._until(condition, limit_s), "it never came to it"
 
+    async def moment(self, condition: Callable[[], object], limit_s: float = 20.0) -> None:
+        """Waits until something holds, and goes on before any further message is there."""
+        end_s = self.cluster.clock.now_s + limit_s
+        while not condition():
+            assert self.cluster.clock.now_s < end_s, "it never came to it"
+            await asyncio.sleep(0.0001)
+
     async def pause(self, s: float = 0.2) -> None:
         """Lets time go by."""
         await asyncio.sleep(s)

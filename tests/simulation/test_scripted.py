@@ -225,6 +225,25 @@ def test_superseded_leader_that_has_followed_the_new_one_is_a_follower_like_any_
     play(script, followers=3, write_quorum=2)
 
 
+def test_leader_superseded_by_an_epoch_that_never_opens_leads_again() -> None:
+    """It was given the base of that epoch, and nobody else was: it has followed no leader."""
+
+    async def script(one: Script) -> None:
+        await one.put(one.node(0), "a", "1")
+        one.cluster.network.closed = {one.hosts[number].url for number in (2, 3, 4)}
+        attempt = asyncio.create_task(one.promote(1))
+        await one.until(lambda: one.node(0).replica.base_epoch == 2)
+        one.host(1).crash(wiped=True)
+        attempt.cancel()
+        one.cluster.network.closed = set()
+        await one.until(lambda: one.cluster.leader() is not None)
+        assert one.leader is one.node(0).leader
+        one.host(1).start()
+        await one.ready()
+
+    play(script, followers=4, write_quorum=2)
+
+
 def test_versions_fall_back_to_the_newest_settled_one_beneath() -> None:
     """What the new epoch began without is gone from the old leader's followers too."""
 
@@ -364,26 +383,6 @@ def test_acknowledgments_commit_nothing_of_a_base_before_its_epoch_opens() -> No
         await one.ready()
 
     play(script, followers=4, write_quorum=3)
-
-
-@pytest.mark.parametrize("is_durable", [True, False])
-@pytest.mark.parametrize("followers", range(1, 6))
-def test_leader_lost_while_the_cluster_is_made_comes_back_by_itself(
-    followers: int, *, is_durable: bool
-) -> None:
-    """Some hold the base, and not enough: the others know that they have forgotten nothing."""
-
-    async def script(one: Script) -> None:
-        await one.until(lambda: one.node(0).leader and one.node(0).leader.base)  # type: ignore[union-attr]
-        await asyncio.sleep(0.0015)  # some have it by then
-        one.host(0).crash(wiped=False)
-        await one.pause(0.5)
-        one.host(0).start()
-        await one.ready()
-        await one.put(one.node(0), "a", "1")
-
-    for seed in range(3):
-        play(script, followers, 1, is_durable=is_durable, seed=seed, is_formed=False)
 
 
 def test_who_forgot_its_promise_and_acknowledges_again_is_not_merged_from_memory() -> None:
