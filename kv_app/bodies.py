@@ -244,6 +244,9 @@ class StatusAnswer(BaseModel):
     base_epoch: int = Field(description="The epoch whose base it holds; 0 for a learner.")
     base_leader: str | None = Field(description="Who led that epoch.")
     base_position: int = Field(description="The last position that came from earlier epochs.")
+    founders: dict[str, str] = Field(
+        description="The incarnations of the followers of which the cluster was made, by URL."
+    )
     promise: str | None = Field(description="To whom it has promised that epoch.")
     cluster_id: str
     incarnation: str = Field(description="New whenever it starts without its data.")

@@ -71,7 +71,6 @@ class Candidacy:
         self._node = node
         self._peers = peers
         self._on_failure = on_failure
-        self._loop = asyncio.get_running_loop()
         self._attempt: asyncio.Task[Promoted] | None = None
 
     @property
@@ -135,8 +134,9 @@ class Candidacy:
         )
 
     async def _wait_open(self, candidate: Leader) -> None:
-        taught, ends_s = -1, self._loop.time() + OPEN_LIMIT_S
-        while (now := candidate.taught) > taught and self._loop.time() < ends_s:
+        loop = asyncio.get_running_loop()
+        taught, ends_s = -1, loop.time() + OPEN_LIMIT_S
+        while (now := candidate.taught) > taught and loop.time() < ends_s:
             taught = now
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(OPEN_TIMEOUT_S):

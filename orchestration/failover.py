@@ -36,6 +36,7 @@ class NodeStatus:
         epoch: the epoch that it leads, or has promised itself to.
         base_epoch: the epoch whose base it holds; 0 for a learner.
         base_leader: who led that.
+        founders: the incarnations of the followers of which the cluster was made, by URL.
         leader_url: where it believes the leader to be.
         is_led: True while a leader has a channel to it.
         is_open: True if it takes writes.
@@ -56,6 +57,7 @@ class NodeStatus:
     epoch: int
     base_epoch: int
     base_leader: str | None
+    founders: Mapping[str, str]
     leader_url: str | None
     is_led: bool
     is_open: bool
@@ -77,7 +79,8 @@ class Outlook:
         silent: Those that do not, with the reason.
         inside: Those of the silent that are URLs of the nodes' own network, it seems. Of these
             nodes nothing is known.
-        leader: The open leader of the newest epoch, if one answers.
+        leader: The open leader of the newest epoch, if one answers and most of the others that do
+            have not promised themselves to a newer one.
         led: If none does: a node of the newest epoch to which a leader has a channel all the same,
             if that has one to at least half of those that answer.
         candidate: Which node would lead best: a voter of the newest base that holds most.
@@ -181,10 +184,18 @@ def judge(
         silent: Those that do not, with the reason.
         inside: URLs that the nodes have for each other, of which none answers from here.
     """
-    voters = {url: node for url, node in nodes.items() if node.base_epoch > 0}
-    newest = max((node.base_epoch for node in voters.values()), default=0)
-    ahead = [node for node in voters.values() if node.base_epoch == newest]
+    newest = max((node.base_epoch for node in nodes.values()), default=0)
+    ahead = [node for node in nodes.values() if node.base_epoch == newest > 0]
+    # Who is still in the life in which the cluster was made of it has promised and lost nothing.
+    founders = ahead[0].founders if ahead else {}
+    voters = {
+        url: node
+        for url, node in nodes.items()
+        if node.base_epoch > 0 or founders.get(node.member_url) == node.incarnation
+    }
     leader = max((n for n in nodes.values() if n.is_open), key=lambda n: n.epoch, default=None)
+    if leader is not None and 2 * sum(n.epoch > leader.epoch for n in nodes.values()) > len(nodes):
+        leader = None  # it cannot have acknowledged anything since they promised
     epoch = max((node.epoch for node in nodes.values()), default=0)
     led = [n for n in nodes.values() if n.is_led and n.epoch == epoch]
     is_led = 2 * len(led) >= len(nodes)  # else it is cut off from most, and leads no more
@@ -273,6 +284,7 @@ def read_status(url: str, body: Mapping[str, Any]) -> NodeStatus:
             epoch=int(body["epoch"]),
             base_epoch=int(body["base_epoch"]),
             base_leader=body["base_leader"],
+            founders=dict(body["founders"]),
             leader_url=body["leader_url"],
             is_led=bool(body["is_led"]),
             is_open=bool(body["is_open"]),

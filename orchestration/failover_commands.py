@@ -83,7 +83,7 @@ def watch(urls: Sequence[str], after_s: float, *, is_once: bool) -> int:
                 news.say(f"{leader.node_id} leads epoch {leader.epoch}.")
             elif outlook.led is not None:
                 seen_s = time.monotonic()
-                news.say(f"{_who_leads(outlook.led)}.")
+                news.say(f"{_who_leads(outlook, outlook.led)}.")
             elif time.monotonic() - seen_s >= after_s:
                 if _promote_one(news, control, outlook) and is_once:
                     return 0
@@ -170,8 +170,8 @@ def _obstacle(outlook: Outlook, *, is_chosen: bool, force: bool) -> str:
     if outlook.led is not None and not is_chosen:
         # Not even by force: who replaces a leader that may be well has to say by whom.
         return (
-            f"{_who_leads(outlook.led)}: nothing is done. To replace that one all the same, name "
-            "with --to who is to lead."
+            f"{_who_leads(outlook, outlook.led)}: nothing is done. To replace that one all the "
+            "same, name with --to who is to lead."
         )
     if outlook.candidate is None and not is_chosen:
         return "No node that answers holds data: bring one back, or start the cluster anew."
@@ -183,7 +183,7 @@ def _obstacle(outlook: Outlook, *, is_chosen: bool, force: bool) -> str:
     or_force = "" if is_alive else ", or use --force if they are gone for good"
     return (
         f"A promotion would be refused: {outlook.reason}. Bring back "
-        f"{', '.join(outlook.missing)}{or_force}."
+        f"{', '.join(outlook.missing) or 'one that does'}{or_force}."
     )
 
 
@@ -195,7 +195,10 @@ def _unknown(outlook: Outlook) -> str:
     )
 
 
-def _who_leads(led: NodeStatus) -> str:
+def _who_leads(outlook: Outlook, led: NodeStatus) -> str:
+    waiting = named(led.leader_url or "", outlook.nodes)
+    if waiting is not None:
+        return f"{waiting.node_id} is about to lead, and waits for other nodes to hold its base"
     leader = led.leader_url or "whose URL is not known"
     return f"A leader, {leader}, does not answer here but has a channel to {led.node_id}"
 

@@ -81,6 +81,7 @@ def _status(node: Node) -> StatusAnswer:
         base_epoch=replica.base_epoch,
         base_leader=meta.base.leader_id if meta.base is not None else None,
         base_position=meta.base.position if meta.base is not None else 0,
+        founders=meta.base.founders if meta.base is not None else {},
         promise=meta.promise.leader_id if meta.promise is not None else None,
         cluster_id=meta.cluster_id,
         incarnation=meta.incarnation,

@@ -25,6 +25,7 @@ def status(number: int, *, floor: int = 3, **changes: object) -> NodeStatus:
         epoch=1,
         base_epoch=1,
         base_leader="n0",
+        founders={},
         leader_url="http://n0",
         is_led=False,
         is_open=False,

@@ -72,6 +72,31 @@ def test_nodes_count_as_led_in_the_newest_epoch_only() -> None:
     assert judge(nodes, {}).led is None
 
 
+def test_leader_that_most_have_left_is_none() -> None:
+    """It does not know yet, and may say that it leads for as long as nobody reaches it."""
+    nodes = answering(1, 2, 3)
+    nodes["http://n0"] = status(0, role="leader", is_open=True)
+    nodes["http://n1"] = status(1, epoch=2)
+    nodes["http://n2"] = status(2, epoch=2)
+    assert judge(nodes, {}).leader is nodes["http://n0"]  # half have: it may go on with the rest
+    nodes["http://n3"] = status(3, epoch=2)
+    assert judge(nodes, {}).leader is None
+
+
+def test_founders_count_as_the_nodes_count_them() -> None:
+    """One that is still in that life has lost nothing, though it holds no base."""
+    founders = {f"http://n{number}": f"i{number}" for number in (1, 2, 3)}
+    nodes = answering(1)
+    nodes["http://n1"] = status(1, founders=founders)
+    nodes["http://n2"] = status(2, base_epoch=0, base_leader=None, members=())
+    nodes["http://n3"] = status(3, base_epoch=0, base_leader=None, members=())
+    outlook = judge(nodes, {})
+    assert (outlook.reason, outlook.answering, outlook.survivors) == ("", 3, 3)
+    assert outlook.candidate is nodes["http://n1"]
+    nodes["http://n3"] = status(3, base_epoch=0, incarnation="another")
+    assert judge(nodes, {}).answering == 2
+
+
 def test_leader_that_is_cut_off_from_most_is_none() -> None:
     """Who cannot be seen, and reaches fewer than half of those that can, is not waited for."""
     nodes = answering(1, 2, 3)

@@ -97,6 +97,16 @@ def test_leader_that_a_node_is_led_by_is_not_replaced_unasked(
     assert not calls
 
 
+def test_node_that_is_about_to_lead_is_not_said_to_be_silent(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It answers, and waits for a majority: who promotes another one now ends that attempt."""
+    assert failover(monkeypatch, outside(0, 1, 2, is_led=True), *published(0, 1, 2)) == 2
+    told = capsys.readouterr().out
+    assert "n0 is about to lead, and waits for other nodes to hold its base" in told
+    assert "does not answer" not in told.split("nothing is done")[0].split("n0 is about")[1]
+
+
 def test_leader_that_a_node_is_led_by_is_replaced_by_one_that_is_named(
     monkeypatch: pytest.MonkeyPatch, calls: list[httpx.Request]
 ) -> None:

@@ -542,9 +542,7 @@ class Cluster:
         voters = [node for node in self.nodes() if node.replica.base_epoch]
         clusters = {node.replica.meta.cluster_id for node in voters}
         is_whole = len(voters) == len(self.hosts) and len(clusters) == 1
-        # Who holds nothing has nothing to lose: then a cluster is made, whoever was restarted.
-        is_new = not any(history.acknowledged for history in self.histories.values())
-        if is_whole or is_new or not self.lost_lives:
+        if is_whole or not self.lost_lives:
             leader = self.leader()
             state = leader and {
                 "epoch": leader.epoch,
