@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 TESTS_TIMEOUT_S = 120.0
-SEARCH_TIMEOUT_S = 900.0
 WORKERS = 2
 SHORT_MUTATIONS = 20
 SHOWN_LINES = 15
@@ -48,9 +47,8 @@ class Fate(StrEnum):
 def campaign(stage: Stage) -> str:
     """Tries all mutations, or those whose names hold the text that was given."""
     chosen = [mutation for mutation in MUTATIONS if stage.options.only in mutation.name]
-    if stage.options.short:  # some of them, others each time; a search takes up to a minute
-        quick = [mutation for mutation in chosen if not mutation.runs]
-        chosen = stage.random.sample(quick, min(SHORT_MUTATIONS, len(quick)))
+    if stage.options.short:  # some of them, others each time
+        chosen = stage.random.sample(chosen, min(SHORT_MUTATIONS, len(chosen)))
     trees = [stage.room(f"tree{number}") for number in range(WORKERS)]
     for tree in trees:
         copy_tree(tree)
@@ -148,8 +146,6 @@ def try_mutation(tree: Path, mutation: Mutation, seed: int) -> Fate:
     path.write_text(text.replace(mutation.old, mutation.new), encoding="utf-8")
     try:
         done = run_tests(tree, mutation.tests, seed)
-        if done is not None and done.returncode == GREEN and mutation.runs:
-            done = search(tree, mutation.runs)
     finally:
         path.write_text(text, encoding="utf-8")
     if done is None or done.returncode not in {GREEN, RED}:
@@ -163,13 +159,6 @@ def run_tests(
     """Runs tests of the scratch copy until the first fails; None if they did not end in time."""
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
     command += [f"--hypothesis-seed={seed}", *tests]
-    return run_in(tree, command, TESTS_TIMEOUT_S)
-
-
-def run_in(
-    tree: Path, command: Sequence[str], timeout_s: float
-) -> subprocess.CompletedProcess[str] | None:
-    """Runs a command in a scratch copy; None if it did not end in time."""
     try:
         return subprocess.run(
             command,
@@ -177,21 +166,11 @@ def run_in(
             env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
             capture_output=True,
             text=True,
-            timeout=timeout_s,
+            timeout=TESTS_TIMEOUT_S,
             check=False,
         )
     except subprocess.TimeoutExpired:
         return None
-
-
-def search(tree: Path, runs: int) -> subprocess.CompletedProcess[str] | None:
-    """Simulates clusters of the scratch copy until a promise is broken; as ``run_tests``.
-
-    A find of the search is exit code 1, like that of a test.
-    """
-    command = [sys.executable, "-m", "tests.campaigns.simulate", "--seed", "1", "--most", "1"]
-    command += ["--processes", "1", "--runs", str(runs)]
-    return run_in(tree, command, SEARCH_TIMEOUT_S)
 
 
 def main() -> None:

@@ -15,7 +15,6 @@ class Mutation:
         old: Text that it holds exactly once.
         new: What stands there instead.
         tests: What has to go red, as arguments of pytest.
-        runs: If these stay green, one of so many simulated runs has to break a promise.
     """
 
     name: str
@@ -23,4 +22,3 @@ class Mutation:
     old: str
     new: str
     tests: tuple[str, ...]
-    runs: int = 0

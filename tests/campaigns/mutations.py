@@ -24,7 +24,6 @@ PROMOTER = ("tests/kv_app/test_promoter.py",)
 SWITCH = ("tests/kv_app/test_switch.py",)
 SUFFICIENCY = ("tests/kv_app/failover/test_sufficiency.py",)
 SCRIPTED = ("tests/simulation/test_scripted.py",)
-MANY = 3000
 
 MUTATIONS = (
     Mutation(
@@ -298,16 +297,14 @@ MUTATIONS = (
         "kv_app/failover/promises.py",
         "or wanted == promise",
         "or wanted.epoch == promise.epoch",
-        SCRIPTED,
-        MANY,
+        ("tests/kv_app/failover/test_promises.py",),
     ),
     Mutation(
         "a promotion needs no majority",
         "kv_app/failover/sufficiency.py",
         "    if counted < majority:",
         "    if counted < 0:",
-        SCRIPTED,
-        MANY,
+        SUFFICIENCY,
     ),
     Mutation(
         "a promotion needs one follower less than it should",
@@ -335,8 +332,7 @@ MUTATIONS = (
         "kv_app/failover/sufficiency.py",
         "if one.config_epoch == base.epoch and one.config_seq > position:",
         "if position:",
-        SCRIPTED,
-        MANY,
+        SUFFICIENCY,
     ),
     Mutation(
         "a new epoch promises a floor that its k does not give",
@@ -401,7 +397,6 @@ MUTATIONS = (
         "return has_majority(base.config.members, self._urls)",
         "return len(self._urls) > self._changes.now.write_quorum",
         SCRIPTED,
-        MANY,
     ),
     Mutation(
         "the first epoch opens before others hold its base",
@@ -492,8 +487,7 @@ MUTATIONS = (
         "kv_app/waits.py",
         "                future.set_exception(unknown(record, why))\n",
         "                future.set_exception(StoreError(why))\n",
-        SCRIPTED,
-        MANY,
+        ("tests/kv_app/test_abdication.py",),
     ),
     Mutation(
         "a read is confirmed by an answer from before it",
