@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.cluster.nodes import wait_until
-from tests.cluster.tool import Tool, assert_told, rows_of, run_folder, wait_rows
+from tests.cluster.tool import Tool, assert_told, calmly, rows_of, run_folder, wait_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,10 +43,10 @@ def assert_no_external_reference(page: str) -> None:
 @pytest.mark.alone
 def test_sweep_to_its_end_leaves_a_complete_report(tool: Tool, tmp_path: Path) -> None:
     """A sweep writes every output that is promised, and says what it found."""
-    out = tmp_path / "out"
-    done = tool.run("sweep", "--k", "0,2", "--followers", "3", "--delay", "30:40", "--trials", "2",
-                    "--warmup", "200ms", "--duration", "600ms", "--rate", "200", "--seed", "5",
-                    "--out", out)  # fmt: skip
+    arguments = ("sweep", "--k", "0,2", "--followers", "3", "--delay", "30:40", "--trials", "2",
+                 "--warmup", "200ms", "--duration", "600ms", "--rate", "200", "--seed", "5",
+                 "--out")  # fmt: skip
+    done, out = calmly(lambda out: tool.run(*arguments, out), tmp_path)
     assert done.returncode == 0, done.stderr
     assert "k=2 costs +" in done.stdout
     run = run_folder(out)
@@ -187,20 +187,23 @@ def test_follower_killed_and_restarted_in_mid_sweep_does_not_end_it(
 @pytest.mark.alone
 def test_leader_frozen_for_a_second_shows_in_response_time(tool: Tool, tmp_path: Path) -> None:
     """A stall of the store is in the response-time p99, and the cell stays ok."""
-    out = tmp_path / "out"
     arguments = ("sweep", "--k", "1", "--followers", "2", "--delay", "0:1", "--trials", "1",
-                 "--warmup", "500ms", "--duration", "3s", "--rate", "200",
-                 "--out", out)  # fmt: skip
-    with tool.started(*arguments) as process:
-        leader = tool.node("leader")
-        timeline = wait_until(lambda: list(out.glob("*/*/trials/*/timeline-0.csv")), "load runs")
-        wait_until(lambda: len(timeline[0].read_text().splitlines()) > 1, "the warm-up is over")
-        leader.suspend()
-        with pytest.raises(Exception, match="timed out"):
-            process.wait(timeout=1.0)  # a second of frozen time, while the sweep runs on
-        leader.resume()
-        output, _ = process.communicate(timeout=60)
-    assert process.returncode == 0, output
+                 "--warmup", "500ms", "--duration", "3s", "--rate", "200", "--out")  # fmt: skip
+
+    def measure(out: Path) -> tuple[int, str]:
+        with tool.started(*arguments, out) as process:
+            leader = tool.node("leader")
+            timeline = wait_until(lambda: list(out.glob("*/*/trials/*/timeline-0.csv")), "load")
+            wait_until(lambda: len(timeline[0].read_text().splitlines()) > 1, "it is warm")
+            leader.suspend()
+            with pytest.raises(Exception, match="timed out"):
+                process.wait(timeout=1.0)  # a second of frozen time, while the sweep runs on
+            leader.resume()
+            output, _ = process.communicate(timeout=60)
+            return process.returncode, output
+
+    (exit_code, output), out = calmly(measure, tmp_path)
+    assert exit_code == 0, output
     row = rows_of(out)[0]
     assert row["stamp"] == "ok"
     assert row["response_ms"]["p99"] > 700
