@@ -14,7 +14,7 @@ from kv_app.errors import (
     NotAttemptedError,
     TooManyInFlightError,
 )
-from kv_app.failover.electors import own_url
+from kv_app.failover.electors import confirmations_of, own_url
 from kv_app.failover.quorum_change import Quorums, Record
 from kv_app.formation import Decision, Standing, decide
 from kv_app.group_commit import GroupCommit
@@ -300,7 +300,7 @@ class Leader:
         if counting < k:
             raise NotAttemptedError(
                 f"The write was not tried: it needs {k} followers and {counting} of "
-                f"{len(self.links)} count now; bring followers back or lower the write quorum.",
+                f"{len(self.links)} count now; {self._what_helps(counting)}.",
                 reason=str(Standing.TOO_FEW_FOLLOWERS),
             )
         if self._quorum.uncommitted >= self._settings.max_in_flight:
@@ -315,6 +315,12 @@ class Leader:
                 "or raise LOG_ENTRIES.",
                 limit="LOG_ENTRIES",
             )
+
+    def _what_helps(self, counting: int) -> str:
+        """A lower write quorum helps only where enough followers can hear of it."""
+        enough = confirmations_of(self.quorum_changes.now.floor, len(self.links))
+        back = "bring followers back"
+        return f"{back} or lower the write quorum" if counting >= enough else back
 
     def _flush_soon(self) -> None:
         """Lets a lone write go at once, and several wait for those of the next turn of the loop.

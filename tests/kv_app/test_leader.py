@@ -248,7 +248,28 @@ def test_write_with_too_few_followers_is_not_attempted(make_network: MakeNetwork
         details = refused(leader)
         assert details["reason"] == "too_few_followers"
         assert "needs 3 followers and 2 of 3 count" in details["message"]
+        assert details["message"].endswith("bring followers back or lower the write quorum.")
         assert "2 of 3 followers count" in leader.readiness().reason
+        await leader.stop()
+
+    run(check)
+
+
+def test_write_that_a_lower_quorum_cannot_help_is_not_told_to_lower_it(
+    make_network: MakeNetwork,
+) -> None:
+    """With f=2, two of three followers have to hear of a lowering: with one it would wait."""
+
+    async def check() -> None:
+        network = make_network(3)
+        leader = await network.start_leader(write_quorum=2)
+        put(leader)
+        for number in (2, 3):
+            network[number].is_reachable = False
+            network[number].client.close(1000, "gone")
+        await until(lambda: sum(link.counts for link in leader.links) == 1)
+        message = refused(leader)["message"]
+        assert message.endswith("1 of 3 count now; bring followers back.")
         await leader.stop()
 
     run(check)
