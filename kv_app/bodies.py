@@ -259,6 +259,11 @@ class StatusAnswer(BaseModel):
     write_quorum: int | None = Field(description="k, as far as this node knows.")
     floor: int | None = Field(description="f: no acknowledged write is on fewer followers.")
     wanted: int | None = Field(description="The k that was asked for last.")
+    config_epoch: int = Field(
+        description="With `config_seq` the position of the newest record of these that it holds; "
+        "both are 0 if it has those with which its epoch began."
+    )
+    config_seq: int = Field(description="See `config_epoch`.")
     members: list[MemberStatus]
     durable: bool
 

@@ -46,6 +46,9 @@ class NodeStatus:
         write_quorum: k, as far as it knows.
         floor: f.
         wanted: the k that was asked for last.
+        config_epoch: with ``config_seq`` the position of the record that says k, f and the wanted
+            k; (0, 0) if they are those with which its epoch began.
+        config_seq: see ``config_epoch``.
         members: all nodes of the cluster, the first leader first.
     """
 
@@ -67,6 +70,8 @@ class NodeStatus:
     write_quorum: int | None
     floor: int | None
     wanted: int | None
+    config_epoch: int
+    config_seq: int
     members: tuple[Member, ...]
 
 
@@ -201,8 +206,7 @@ def judge(
     is_led = 2 * len(led) >= len(nodes)  # else it is cut off from most, and leads no more
     best = max(ahead, key=lambda node: (node.contiguous, node.max_seq), default=None)
     members = best.members if best is not None else ()
-    floor = min((node.floor for node in ahead if node.floor is not None), default=0)
-    wanted = best.wanted if best is not None and best.wanted is not None else 0
+    floor, wanted = _newest_config(ahead)
     followers = max(0, len(members) - 1)
     electors = members if len(members) % 2 else members[1:]
     majority = len(electors) // 2 + 1
@@ -239,6 +243,20 @@ def judge(
         reason,
         min(wanted, max(0, len(voters) - 1)),
     )
+
+
+def _newest_config(ahead: Sequence[NodeStatus]) -> tuple[int, int]:
+    """The floor and the wanted k on which the nodes would go on: those of the newest record.
+
+    Args:
+        ahead: Those of the newest base that answer.
+    """
+
+    def seq(node: NodeStatus) -> int:
+        return node.config_seq if node.config_epoch == node.base_epoch else 0
+
+    newest = max(ahead, key=seq, default=None)
+    return (newest.floor or 0, newest.wanted or 0) if newest is not None else (0, 0)
 
 
 def find(member: Member, nodes: Mapping[str, NodeStatus]) -> NodeStatus | None:
@@ -294,6 +312,8 @@ def read_status(url: str, body: Mapping[str, Any]) -> NodeStatus:
             write_quorum=body["write_quorum"],
             floor=body["floor"],
             wanted=body["wanted"],
+            config_epoch=int(body["config_epoch"]),
+            config_seq=int(body["config_seq"]),
             members=tuple(Member(str(one["node_id"]), str(one["url"])) for one in body["members"]),
         )
     except (KeyError, TypeError, ValueError) as error:

@@ -94,6 +94,8 @@ def _status(node: Node) -> StatusAnswer:
         write_quorum=k,
         floor=floor,
         wanted=wanted,
+        config_epoch=probed.config_epoch,
+        config_seq=probed.config_seq,
         members=[MemberStatus(node_id=one.node_id, url=one.url) for one in members],
         durable=replica.storage is not None,
     )

@@ -10,8 +10,12 @@ import pytest
 
 from kv_app.errors import StorageError
 from kv_app.main import create_app
-from kv_app.messages import CLOSE_REFUSED
+from kv_app.messages import CLOSE_REFUSED, Entry, Operation
+from kv_app.meta import Config
+from kv_app.replica import config_value
 from kv_app.settings import Settings
+from kv_app.state import CONFIG_KEY
+from tests.kv_app.fake_leader import base, entries
 from tests.kv_app.fakes import run
 from tests.kv_app.nodes import (
     BY_CODE,
@@ -592,6 +596,24 @@ def test_status_tells_if_a_leader_has_a_channel_to_the_node() -> None:
         async with led(client):
             assert (await client.get("/admin/status")).json()["is_led"] is True
         assert (await client.get("/admin/status")).json()["is_led"] is False
+
+    serve_follower(check)
+
+
+def test_status_tells_of_which_record_its_quorum_is() -> None:
+    """Who compares nodes sees which of them knows better; at first it is that of the base."""
+    told = ("write_quorum", "floor", "wanted", "config_epoch", "config_seq")
+
+    async def check(client: httpx.AsyncClient) -> None:
+        status = (await client.get("/admin/status")).json()
+        assert [status[name] for name in told] == [None, None, None, 0, 0]
+        async with led(client) as channel:
+            status = (await client.get("/admin/status")).json()
+            assert [status[name] for name in told] == [1, 1, 1, 0, 0]
+            config = config_value(Config(base().config.members, 0, 0, 3))
+            await channel.ask(entries(Entry(1, 7, int(Operation.CONFIG), CONFIG_KEY, config, None)))
+            status = (await client.get("/admin/status")).json()
+            assert [status[name] for name in told] == [0, 0, 3, 1, 7]
 
     serve_follower(check)
 

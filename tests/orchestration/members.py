@@ -35,6 +35,8 @@ def status(number: int, *, floor: int = 3, **changes: object) -> NodeStatus:
         write_quorum=floor,
         floor=floor,
         wanted=floor,
+        config_epoch=0,
+        config_seq=0,
         members=MEMBERS,
     )
     return dataclasses.replace(node, **changes)  # type: ignore[arg-type]

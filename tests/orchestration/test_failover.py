@@ -112,6 +112,19 @@ def test_next_quorum_is_what_the_survivors_can_meet() -> None:
     assert (outlook.next_quorum, outlook.data_survive) == (2, 1)
 
 
+@pytest.mark.parametrize(("newer", "older"), [(3, 1), (1, 3)])
+def test_floor_and_wanted_k_are_those_of_the_newest_record(newer: int, older: int) -> None:
+    """As the nodes have it: one that lags does not know better, and other epochs say nothing."""
+    nodes = answering(3, 4, 5, floor=older)
+    nodes["http://n3"] = status(3, floor=newer, config_epoch=1, config_seq=12)
+    nodes["http://n4"] = status(4, floor=older, config_epoch=1, config_seq=9)
+    nodes["http://n5"] = status(5, floor=older, config_epoch=2, config_seq=15)
+    outlook = judge(nodes, {})
+    assert outlook.required == 5 - newer + 1
+    assert bool(outlook.reason) is (newer == 1)
+    assert outlook.next_quorum == min(newer, 2)
+
+
 def test_look_finds_the_others_by_what_one_says() -> None:
     """One address is enough; those that do not answer are named."""
     asked: list[str] = []
