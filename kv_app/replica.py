@@ -12,7 +12,7 @@ import msgspec
 from kv_app.errors import StorageError
 from kv_app.group_commit import GroupCommit
 from kv_app.log import EntryLog, HeldPositions
-from kv_app.messages import Entry, RememberedWrite, Version
+from kv_app.messages import Entry, Operation, RememberedWrite, Version
 from kv_app.meta import NOWHERE, BaseRecord, Config, Meta, Position, Promise
 from kv_app.quarantine import quarantine
 from kv_app.recovery import recover
@@ -277,10 +277,7 @@ class Replica:
         if staged.whole is None and staged.keep < self.settled_seq:
             # An epoch began by force: what is settled here need not be in it.
             staged.begin_snapshot()
-            first = staged.keep
-        else:
-            first = self.settled_seq
-        dropped = [entry for entry in self.log.above(first) if not staged.has(entry)]
+        dropped = self._dropped(staged, record)
         if dropped:
             with self._ending():
                 quarantine(self.settings.data_dir, self.meta.node_id, record.epoch, dropped)
@@ -302,6 +299,22 @@ class Replica:
         self.stable_seq = max(stable_seq, self.settled_seq)
         self.take(entries)
         self.note_stable(stable_seq)
+
+    def _dropped(self, staged: Staged, record: BaseRecord) -> list[Entry]:
+        """Returns what this replica holds, and will not after a switch; ascending.
+
+        That is of what is not settled, and of all if an epoch has begun by force since: then also
+        old versions of which the log has no entry any more, each as one.
+        """
+        is_forced = self.base_epoch < record.forced
+        older: list[Entry] = []
+        if is_forced:
+            for key, version in self.state.older(self.log.start):
+                operation = Operation.DELETE if version.value is None else Operation.PUT
+                older.append(Entry(version.epoch, version.seq, operation, key, version.value, None))
+        older.sort(key=lambda entry: entry.seq)
+        held = self.log.above(0 if is_forced else self.settled_seq)
+        return [entry for entry in (*older, *held) if not staged.shows(entry, record)]
 
     def _switch_disk(
         self, staged: Staged, record: BaseRecord, promise: Promise, entries: Sequence[Entry]

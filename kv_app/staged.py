@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from kv_app.log import HeldPositions, IdempotencyIndex
 from kv_app.messages import Entry, RememberedWrite, Version
-from kv_app.state import State
+from kv_app.meta import BaseRecord
+from kv_app.state import State, changes_of
 from kv_app.storage import Storage
 
 
@@ -46,6 +47,34 @@ class Staged:
         """Tells if an entry is among what came, the same one at its position."""
         other = self.entries.get(entry.seq)
         return other is not None and other.epoch == entry.epoch
+
+    def shows(self, entry: Entry, base: BaseRecord) -> bool:
+        """Tells if nothing is lost of an entry: it stays, or came, or newer ones of its keys did.
+
+        A snapshot does not say which entries it is made of. What was deleted long ago is in none:
+        then the answer may be False though the entry was once in this log.
+
+        Args:
+            entry: What the replica holds.
+            base: What the log that came begins with.
+        """
+        if self.has(entry):
+            return True
+        whole = self.whole
+        if whole is None:
+            return entry.seq <= self.keep
+        is_after_base = entry.seq > base.position and entry.epoch < base.epoch
+        if is_after_base or entry.seq > whole.position:
+            return False
+        position = entry.epoch, entry.seq
+        for key, value in changes_of(entry):
+            version = whole.state.read(key)
+            if version is None:
+                if value is not None:
+                    return False
+            elif (version.epoch, version.seq) < position:
+                return False
+        return True
 
     def take(self, entries: Iterable[Entry]) -> None:
         """Takes entries, in any order, again or not."""

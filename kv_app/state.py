@@ -12,7 +12,7 @@ and copied bucket by bucket.
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Final
 from zlib import crc32
@@ -31,6 +31,13 @@ _CHANGES_A_KEY: Final = frozenset(
 
 # Stands for "not taken" where None means that nothing was there.
 _OLDER: Final = Version(None, 0, 0)
+
+
+def changes_of(entry: Entry) -> Sequence[tuple[str, str | None]]:
+    """Returns what an entry does: each key, with its value or None for a deletion."""
+    if entry.operation in _CHANGES_A_KEY:
+        return [(entry.key, entry.value)]
+    return [(change.key, change.value) for change in entry.changes]
 
 
 def bucket_of(key: str) -> int:
@@ -175,6 +182,13 @@ class State:
             for key, version in versions.items()
             if version.value is not None and key != CONFIG_KEY
         }
+
+    def older(self, seq: int) -> Iterator[tuple[str, Version]]:
+        """Yields the keys whose newest version is at or below a position, with that version."""
+        for versions in self._buckets:
+            for key, version in versions.items():
+                if version.seq <= seq and key != CONFIG_KEY:
+                    yield key, version
 
     @property
     def keys(self) -> int:

@@ -46,16 +46,39 @@ def plan(sources: Mapping[str, Sealed], held: HeldPositions) -> MergePlan:
     position = max([held.max_seq, *(one.max_seq for one in positions.values())])
     stable = max((one.settled for one in sources.values()), default=0)
     oldest = max((one.start for one in sources.values()), default=0)
-    missing = [seq for seq in range(held.contiguous + 1, position + 1) if not held.holds(seq)]
-    chosen, nobody = _choose(sources, positions, missing)
+    # Only logs are listed position by position, never the history that all have dropped.
+    if _is_in_logs(sources, positions, held, oldest):
+        chosen, nobody = _choose(sources, positions, _lacking(held, held.contiguous, position))
+        return MergePlan(position, stable, None, 0, _ranges(chosen), tuple(nobody))
     # What is nobody's entry any more is in the versions of who dropped it last.
-    if nobody and nobody[0] <= oldest:
-        ahead = max(sources, key=lambda url: sources[url].settled)
-        upto = sources[ahead].settled
-        rest = [seq for seq in range(upto + 1, position + 1) if not held.holds(seq)]
-        chosen, nobody = _choose(sources, positions, rest)
-        return MergePlan(position, stable, ahead, upto, _ranges(chosen), tuple(nobody))
-    return MergePlan(position, stable, None, 0, _ranges(chosen), tuple(nobody))
+    ahead = max(sources, key=lambda url: sources[url].settled)
+    upto = sources[ahead].settled
+    chosen, nobody = _choose(sources, positions, _lacking(held, upto, position))
+    return MergePlan(position, stable, ahead, upto, _ranges(chosen), tuple(nobody))
+
+
+def _is_in_logs(
+    sources: Mapping[str, Sealed],
+    positions: Mapping[str, HeldPositions],
+    held: HeldPositions,
+    upto: int,
+) -> bool:
+    """Tells if of every position up to one that is not held somebody still has the entry."""
+    spans = [(span.first, span.last) for span in held.ranges_above()]
+    for url, one in sources.items():
+        spans.append((one.start + 1, positions[url].contiguous))
+        spans += [(span.first, span.last) for span in positions[url].ranges_above()]
+    reached = held.contiguous
+    for first, last in sorted(spans):
+        if first > reached + 1:
+            break
+        reached = max(reached, last)
+    return reached >= upto
+
+
+def _lacking(held: HeldPositions, above: int, position: int) -> list[int]:
+    """Returns the positions above one, up to another, that are not held."""
+    return [seq for seq in range(above + 1, position + 1) if not held.holds(seq)]
 
 
 def positions_of(node: Sealed) -> HeldPositions:

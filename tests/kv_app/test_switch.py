@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
 from kv_app.errors import StorageError
-from kv_app.messages import Version
-from kv_app.meta import Meta, Promise, Role
+from kv_app.messages import Entry, Operation, Version
+from kv_app.meta import BaseRecord, Meta, Promise, Role
 from kv_app.settings import Settings
 from tests.kv_app.fake_leader import base, put
 from tests.kv_app.fakes import run
@@ -173,3 +174,70 @@ def test_idempotency_keys_of_what_a_base_began_without_are_forgotten(
         assert (kept is not None) is ((1, 1) in new[1])
 
     run(check)
+
+
+# --- what is dropped ----------------------------------------------------------------------------
+
+
+def quarantined_by(
+    monkeypatch: pytest.MonkeyPatch, replica: Replica, staged: Staged, record: BaseRecord
+) -> list[tuple[int, int, str, str | None]]:
+    """Switches; returns position, key and value of what is kept aside."""
+    kept: list[Entry] = []
+    monkeypatch.setattr("kv_app.replica.quarantine", lambda *args: kept.extend(args[-1]))
+    replica.switch(staged, record, Promise(record.epoch, "leader", "second"), 0)
+    return [(entry.epoch, entry.seq, entry.key, entry.value) for entry in kept]
+
+
+def in_memory(settled: int, *entries: Entry, **settings: int) -> Replica:
+    """A voter of epoch 1 without a disk."""
+    replica = make_replica(Settings(node_id="f1", **settings), None)
+    replica.save(base=base(), promise=Promise(1, "leader", "first"))
+    replica.take(entries)
+    replica.note_stable(settled)
+    return replica
+
+
+def snapshot(replica: Replica, position: int, **versions: Version) -> Staged:
+    """Stages a base that comes as a snapshot."""
+    staged = replica.stage(0)
+    staged.begin_snapshot()
+    staged.install(versions)
+    staged.finish_snapshot(position)
+    return staged
+
+
+def test_what_a_snapshot_shows_is_not_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody should bring back over newer values what was never lost."""
+    delete = Entry(1, 4, Operation.DELETE, "k4", None, None)
+    replica = in_memory(1, put(1), put(2, "same"), put(3, "old"), delete, put(5, "lost"), put(6))
+    staged = snapshot(
+        replica, 8, k1=Version("v1", 1, 1), k2=Version("same", 1, 2), k3=Version("new", 1, 7)
+    )
+    staged.install({"k5": Version("older", 1, 0)})
+    kept = quarantined_by(monkeypatch, replica, staged, base(2, 8))
+    assert kept == [(1, 5, "k5", "lost"), (1, 6, "k6", "v")]
+
+
+def test_what_lies_beyond_a_base_is_dropped_though_a_snapshot_went_further(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The new epoch has other entries there."""
+    replica = in_memory(1, put(1), put(2, "tail"))
+    staged = snapshot(replica, 3, k1=Version("v1", 1, 1), k2=Version("new", 2, 3))
+    assert quarantined_by(monkeypatch, replica, staged, base(2, 1)) == [(1, 2, "k2", "tail")]
+
+
+@pytest.mark.parametrize("forced", [0, 2])
+def test_after_force_what_was_settled_is_kept_aside_too(
+    monkeypatch: pytest.MonkeyPatch, forced: int
+) -> None:
+    """This node may be the only one that has it; without force all later epochs do."""
+    entries = [put(seq) for seq in range(1, 7)]
+    replica = in_memory(6, *entries, log_entries=2)
+    assert [entry.seq for entry in replica.log.above(0)] == [5, 6]
+    staged = snapshot(replica, 3, k1=Version("v1", 1, 1), k9=Version("v9", 2, 3))
+    record = msgspec.structs.replace(base(2, 2), forced=forced)
+    kept = quarantined_by(monkeypatch, replica, staged, record)
+    lost = [(1, seq, f"k{seq}", "v") for seq in range(2, 7)]
+    assert kept == (lost if forced else [])

@@ -30,7 +30,7 @@ from tests.simulation.network import Network, SimulatedPeers
 from tests.simulation.virtual_loop import Clock, VirtualLoop, VirtualTimer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from kv_app.replica import Replica
 
@@ -167,6 +167,8 @@ class Cluster:
         self.network.hosts = {host.url: host for host in self.hosts}
         self.lives: dict[str, set[str]] = {}
         self.trace: list[str] = []
+        # What nodes have kept aside as dropped, by their names.
+        self.quarantined: dict[str, list[Entry]] = {}
         self.violation: BaseException | None = None
         self._clients: set[asyncio.Task[None]] = set()
         self._unknown: list[tuple[Operation, str, str | None, str, tuple[Change, ...]]] = []
@@ -230,7 +232,7 @@ class Cluster:
             for where, name, what in (
                 (channel, "connect", self.network.connect),
                 (node_module, "open_storage", self._open_storage),
-                (replica, "quarantine", lambda *_: None),
+                (replica, "quarantine", self._on_quarantine),
                 (outbox, "make_timer", VirtualTimer),
                 (group_commit, "INLINE_SYNC_NS", -1),
                 (group_commit, "FOLD_EVERY", 4),
@@ -249,6 +251,18 @@ class Cluster:
         [host] = [host for host in self.hosts if host.name == str(data_dir)]
         assert host.disk is not None
         return mount(host.disk, Meta(node_id, role, secrets.token_hex(8)))
+
+    def _on_quarantine(
+        self, _data_dir: object, node_id: str, epoch: int, entries: Sequence[Entry]
+    ) -> None:
+        self.note(f"{node_id} drops {len(entries)} entries, which epoch {epoch} began without")
+        self.quarantined.setdefault(node_id, []).extend(entries)
+        [node] = [node for node in self.nodes() if node.settings.node_id == node_id]
+        try:
+            for entry in entries:
+                self.history_of(node.replica).check_dropped(entry)
+        except Violation as error:
+            self.violation = self.violation or error
 
     def _on_exception(self, _loop: object, context: dict[str, Any]) -> None:
         error = context.get("exception")

@@ -235,6 +235,16 @@ class History:
                 entry, {life_of(one) for one in nodes if holds(one, entry)}
             )
 
+    def check_dropped(self, entry: Entry) -> None:
+        """What is kept aside as lost is not what later epochs have (I1): that would mislead."""
+        known = self.settled.get(entry.seq)
+        is_settled = known is not None and known.entry == entry
+        write = self.acknowledged.get((entry.epoch, entry.seq), known if is_settled else None)
+        position = entry.epoch, entry.seq
+        is_deleted = any(self.was_deleted(key, position) for key in keys_of(entry))
+        if write is not None and not is_deleted:
+            self._excuse(write, f"{entry} is kept, and is dropped nevertheless")
+
     def check_node(self, node: Node) -> None:
         """What a node shows of a key never falls within an epoch (I6)."""
         if node.replica.base_epoch:

@@ -533,11 +533,15 @@ def test_by_force_a_cluster_goes_on_with_what_is_left() -> None:
     play(script, followers=3, write_quorum=2)
 
 
-def test_after_a_forced_epoch_nothing_of_what_was_lost_is_left_on_who_comes_back() -> None:
-    """What is settled there is not settled any more: the log is replaced from its beginning."""
+@pytest.mark.parametrize("log_entries", [1000, 2])
+def test_after_a_forced_epoch_what_was_lost_is_kept_aside_by_who_comes_back(
+    log_entries: int,
+) -> None:
+    """What is settled there is not settled any more: entries or a snapshot replace all of it."""
 
     async def script(one: Script) -> None:
-        await one.put(one.node(0), "a", "kept", "i-kept")
+        for _ in range(5):
+            await one.put(one.node(0), "a", "kept", "i-kept")
         await one.pause(3.0)
         one.part(0, 1)
         lost = await one.put(one.node(0), "b", "lost", "i-lost")
@@ -553,5 +557,8 @@ def test_after_a_forced_epoch_nothing_of_what_was_lost_is_left_on_who_comes_back
         for node in one.cluster.nodes():
             assert node.state.values() == {"a": "after"}
             assert node.replica.idempotency.find("i-lost") is None
+        for name in ("n0", "n1"):
+            dropped = [entry.value for entry in one.cluster.quarantined[name]]
+            assert dropped == ["lost", "lost too"]
 
-    play(script, followers=2, write_quorum=1)
+    play(script, followers=2, write_quorum=1, log_entries=log_entries)

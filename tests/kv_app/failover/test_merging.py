@@ -53,6 +53,16 @@ def test_holes_are_filled_from_whoever_has_them_and_else_with_no_ops() -> None:
     assert seqs_of(found) == {3}
 
 
+def test_a_long_history_is_not_listed_position_by_position() -> None:
+    """Of what all have dropped, a list would freeze the node and take its memory."""
+    long_ago, now = 1 << 50, (1 << 50) + 100
+    ahead = source({now + 2}, settled=now, start=long_ago)
+    for behind in ({}, {"b": source({1, 2})}):
+        found = plan({"a": ahead, **behind}, held_of({1}))
+        assert (found.whole_from, found.whole_upto, found.noops) == ("a", now, (now + 1,))
+        assert seqs_of(found) == {now + 2}
+
+
 def test_what_nobody_has_an_entry_of_any_more_comes_as_a_whole() -> None:
     """It is settled, and in the versions of who dropped it."""
     sources = {"a": source({9}, settled=8, start=6), "b": source({1, 2})}
