@@ -84,11 +84,14 @@ class Outlook:
         silent: Those that do not, with the reason.
         inside: Those of the silent that are URLs of the nodes' own network, it seems. Of these
             nodes nothing is known.
-        leader: The open leader of the newest epoch, if one answers and most of the others that do
-            have not promised themselves to a newer one.
+        leader: The open leader of the newest epoch, if one answers and can acknowledge, as far as
+            can be seen.
+        cut_off: That one, if it cannot: most of those that answer have promised themselves to a
+            newer epoch, or none of the others has a channel to it although k wants one.
         led: If none does: a node of the newest epoch to which a leader has a channel all the same,
             if that has one to at least half of those that answer.
-        candidate: Which node would lead best: a voter of the newest base that holds most.
+        candidate: Which node would lead best: the voter of the newest base that holds most, other
+            than one that is cut off.
         followers: n.
         electors: How many nodes vote.
         majority: How many of those have to answer.
@@ -105,6 +108,7 @@ class Outlook:
     silent: Mapping[str, str]
     inside: tuple[str, ...]
     leader: NodeStatus | None
+    cut_off: NodeStatus | None
     led: NodeStatus | None
     candidate: NodeStatus | None
     followers: int
@@ -198,13 +202,18 @@ def judge(
         for url, node in nodes.items()
         if node.base_epoch > 0 or founders.get(node.member_url) == node.incarnation
     }
-    leader = max((n for n in nodes.values() if n.is_open), key=lambda n: n.epoch, default=None)
-    if leader is not None and 2 * sum(n.epoch > leader.epoch for n in nodes.values()) > len(nodes):
-        leader = None  # it cannot have acknowledged anything since they promised
+    opened = max((n for n in nodes.values() if n.is_open), key=lambda n: n.epoch, default=None)
+    cut_off = opened if opened is not None and _is_cut_off(opened, nodes, voters) else None
+    leader = opened if cut_off is None else None
     epoch = max((node.epoch for node in nodes.values()), default=0)
     led = [n for n in nodes.values() if n.is_led and n.epoch == epoch]
     is_led = 2 * len(led) >= len(nodes)  # else it is cut off from most, and leads no more
     best = max(ahead, key=lambda node: (node.contiguous, node.max_seq), default=None)
+    # Who is open already would answer a promotion with that, and be cut off still.
+    able = [node for node in voters.values() if node is not cut_off]
+    candidate = max(
+        able, key=lambda node: (node.base_epoch, node.contiguous, node.max_seq), default=None
+    )
     members = best.members if best is not None else ()
     floor, wanted = _newest_config(ahead)
     followers = max(0, len(members) - 1)
@@ -219,6 +228,8 @@ def judge(
     reason = ""
     if best is None:
         reason = "no node that answers holds data"
+    elif candidate is None:
+        reason = "no other node that answers holds data"
     elif answering < majority:
         reason = f"{majority} of {len(electors)} electors have to answer, {answering} do"
     elif not is_here and floor == 0:
@@ -230,8 +241,9 @@ def judge(
         silent,
         tuple(inside),
         leader,
+        cut_off,
         led[0] if led and is_led and leader is None else None,
-        best,
+        candidate,
         followers,
         len(electors),
         majority,
@@ -243,6 +255,25 @@ def judge(
         reason,
         min(wanted, max(0, len(voters) - 1)),
     )
+
+
+def _is_cut_off(
+    leader: NodeStatus, nodes: Mapping[str, NodeStatus], voters: Mapping[str, NodeStatus]
+) -> bool:
+    """Tells if an open leader cannot acknowledge; it may not know of it.
+
+    Followers that do not answer here may have a channel to it. One that does not see any other
+    voter from here is given the benefit of that doubt.
+    """
+    if 2 * sum(node.epoch > leader.epoch for node in nodes.values()) > len(nodes):
+        return True  # it cannot have acknowledged anything since they promised
+    is_alone = all(node is leader for node in voters.values())
+    return bool(leader.write_quorum) and not is_alone and not has_channel(leader, nodes)
+
+
+def has_channel(leader: NodeStatus, nodes: Mapping[str, NodeStatus]) -> bool:
+    """Tells if a leader has a channel to any of those that answer."""
+    return any(node.is_led and node.epoch == leader.epoch for node in nodes.values())
 
 
 def _newest_config(ahead: Sequence[NodeStatus]) -> tuple[int, int]:

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from orchestration.control import Control
 from orchestration.errors import ClusterError, UsageError
-from orchestration.failover import NodeStatus, Outlook, look, named
+from orchestration.failover import NodeStatus, Outlook, has_channel, look, named
 from orchestration.interrupt import SignalGuard
 from orchestration.state_file import StateFile, state_folder
 from orchestration.terminal import make_console
@@ -46,7 +46,7 @@ def failover(
             console.print(f"{target.node_id} leads epoch {target.epoch}: there is nothing to do.")
             _print_json(is_json, outlook, None)
             return 0
-        obstacle = _obstacle(outlook, is_chosen=to is not None, force=force)
+        obstacle = _obstacle(outlook, target, is_chosen=to is not None, force=force)
         if obstacle or target is None:
             _print_json(is_json, outlook, None)
             console.print(obstacle, soft_wrap=True)
@@ -106,16 +106,17 @@ class _News:
 
 def _promote_one(news: _News, control: Control, outlook: Outlook) -> bool:
     target = outlook.candidate
+    lack = "No leader" if outlook.cut_off is None else _how_cut_off(outlook, outlook.cut_off)
     if outlook.reason or target is None:
         unknown = f" {_unknown(outlook)}" if outlook.inside else ""
-        news.say(f"No leader, and a promotion would be refused: {outlook.reason}.{unknown}")
+        news.say(f"{lack}, and a promotion would be refused: {outlook.reason}.{unknown}")
         return False
     try:
         done = promote(control, target, None, force=False)
     except ClusterError as error:
-        news.say(f"No leader, and {target.node_id} was not promoted: {error}")
+        news.say(f"{lack}, and {target.node_id} was not promoted: {error}")
         return False
-    news.say(f"No leader: {target.node_id} is promoted.")
+    news.say(f"{lack}: {target.node_id} is promoted.")
     tell(news.console, done)
     return True
 
@@ -165,7 +166,7 @@ def _target(outlook: Outlook, to: str | None) -> NodeStatus | None:
     return target
 
 
-def _obstacle(outlook: Outlook, *, is_chosen: bool, force: bool) -> str:
+def _obstacle(outlook: Outlook, target: NodeStatus | None, *, is_chosen: bool, force: bool) -> str:
     """Why nothing is done, and what to do instead; empty if nothing speaks against it."""
     if outlook.led is not None and not is_chosen:
         # Not even by force: who replaces a leader that may be well has to say by whom.
@@ -173,6 +174,9 @@ def _obstacle(outlook: Outlook, *, is_chosen: bool, force: bool) -> str:
             f"{_who_leads(outlook, outlook.led)}: nothing is done. To replace that one all the "
             "same, name with --to who is to lead."
         )
+    if target is not None and target is outlook.cut_off and not force:
+        # It would answer that it leads already.
+        return f"To promote {target.node_id} mends nothing: name another node with --to."
     if outlook.candidate is None and not is_chosen:
         return "No node that answers holds data: bring one back, or start the cluster anew."
     if not outlook.reason or force:
@@ -203,12 +207,21 @@ def _who_leads(outlook: Outlook, led: NodeStatus) -> str:
     return f"A leader, {leader}, does not answer here but has a channel to {led.node_id}"
 
 
+def _how_cut_off(outlook: Outlook, leader: NodeStatus) -> str:
+    why = "no follower that answers has a channel to it"
+    if has_channel(leader, outlook.nodes):
+        why = "most nodes that answer have promised themselves to a newer epoch"
+    return f"{leader.node_id} leads epoch {leader.epoch}, but {why}"
+
+
 def _question(outlook: Outlook, target: NodeStatus) -> str:
     instead = ""
     if outlook.leader is not None:
         instead = f" in place of {outlook.leader.node_id}, which leads"
     elif outlook.led is not None:
         instead = f" in place of the leader that has a channel to {outlook.led.node_id}"
+    elif outlook.cut_off is not None:
+        instead = f" in place of {outlook.cut_off.node_id}, which is cut off"
     return f"Promote {target.node_id} ({target.url}){instead}?"
 
 
@@ -236,6 +249,10 @@ def explain(
         f"followers are needed, {outlook.survivors} answer.",
         soft_wrap=True,
     )
+    if outlook.cut_off is not None:
+        console.print(
+            f"{_how_cut_off(outlook, outlook.cut_off)}: it acknowledges no write.", soft_wrap=True
+        )
     if not outlook.reason:
         k = outlook.next_quorum if quorum is None else min(quorum, outlook.next_quorum or quorum)
         console.print(

@@ -123,6 +123,31 @@ def test_failover_that_would_be_refused_names_who_is_missing(
     assert [epoch for epoch, _ in open_leaders(cluster)] == [2]
 
 
+def test_leader_that_has_a_channel_to_nobody_is_replaced(
+    make_cluster: MakeCluster, tool: Tool
+) -> None:
+    """It answers and is open, but acknowledges nothing; who replaces it is told that."""
+    cluster = make_cluster(3, 2)
+    cluster.wait_connected()
+    assert cluster.put("a", "1").status_code == 200
+    for node in cluster.followers:
+        path = f"{cluster.leader.url}/admin/links/{node.name}"
+        assert cluster.client.post(path, json={"state": "down"}).status_code == 200
+    followers = cluster.followers
+    wait_until(
+        lambda: not any(status_of(cluster, node)["is_led"] for node in followers),
+        "no follower is led",
+    )
+    assert open_leaders(cluster) == [(1, "leader")]
+    done = tool.run("failover", "--node", followers[0].url, "--yes", "--json")
+    assert done.returncode == 0, done.stderr
+    assert "leader leads epoch 1, but no follower that answers has a channel to it" in done.stderr
+    told = json.loads(done.stdout)
+    assert (told["cut_off"]["node_id"], told["leader"]) == ("leader", None)
+    new = [(2, told["promotion"]["leader"])]
+    wait_until(lambda: open_leaders(cluster) == new, "only the new one leads")
+
+
 def test_failover_without_a_terminal_and_without_yes_changes_nothing(
     make_cluster: MakeCluster, tool: Tool
 ) -> None:

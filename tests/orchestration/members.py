@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import httpx
 
 from orchestration.control import Control
 from orchestration.failover import Member, NodeStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 MEMBERS = tuple(Member(f"n{number}", f"http://n{number}") for number in range(6))
 # Those that were not heard when the cluster was made have no name in it.
@@ -47,13 +52,26 @@ def published(*numbers: int) -> list[str]:
     return [f"http://published:{8000 + number}" for number in numbers]
 
 
-def outside(*numbers: int, calls: list[httpx.Request] | None = None, **changes: object) -> Control:
+def refuse(_: httpx.Request) -> httpx.Response:
+    """What a node answers that is not to be promoted."""
+    return httpx.Response(409, json={"error": {"message": "Not you."}})
+
+
+def outside(
+    *numbers: int,
+    calls: list[httpx.Request] | None = None,
+    answer_call: Callable[[httpx.Request], httpx.Response] = refuse,
+    each: Mapping[int, Mapping[str, object]] = MappingProxyType({}),
+    **changes: object,
+) -> Control:
     """Reaches some nodes at published ports only: their names mean nothing here.
 
     Args:
         numbers: those that run.
-        calls: receives what is asked of them beside where they stand; a promotion is refused.
-        changes: to what they answer.
+        calls: receives what is asked of them beside where they stand.
+        answer_call: answers that; refuses everything by default.
+        each: changes to where some of them stand, by their numbers.
+        changes: changes to where all of them stand.
     """
 
     def answer(request: httpx.Request) -> httpx.Response:
@@ -63,7 +81,8 @@ def outside(*numbers: int, calls: list[httpx.Request] | None = None, **changes: 
         if request.url.path != "/admin/status":
             assert calls is not None, request.url
             calls.append(request)
-            return httpx.Response(409, json={"error": {"message": "Not you."}})
-        return httpx.Response(200, json=dataclasses.asdict(status(number, **changes)))  # type: ignore[arg-type]
+            return answer_call(request)
+        stands = status(number, **{**changes, **each.get(number, {})})  # type: ignore[arg-type]
+        return httpx.Response(200, json=dataclasses.asdict(stands))
 
     return Control(transport=httpx.MockTransport(answer))

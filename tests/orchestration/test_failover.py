@@ -55,6 +55,7 @@ def test_leader_is_the_open_one_of_the_newest_epoch() -> None:
     nodes = answering(1, 2, 3)
     nodes["http://n0"] = status(0, role="leader", is_open=True, epoch=1)
     nodes["http://n1"] = status(1, role="leader", is_open=True, epoch=2, base_epoch=2)
+    nodes["http://n2"] = status(2, is_led=True, epoch=2)
     outlook = judge(nodes, {})
     assert outlook.leader is not None
     assert outlook.leader.node_id == "n1"
@@ -78,9 +79,52 @@ def test_leader_that_most_have_left_is_none() -> None:
     nodes["http://n0"] = status(0, role="leader", is_open=True)
     nodes["http://n1"] = status(1, epoch=2)
     nodes["http://n2"] = status(2, epoch=2)
+    nodes["http://n3"] = status(3, is_led=True)
     assert judge(nodes, {}).leader is nodes["http://n0"]  # half have: it may go on with the rest
-    nodes["http://n3"] = status(3, epoch=2)
-    assert judge(nodes, {}).leader is None
+    nodes["http://n4"] = status(4, epoch=2)
+    outlook = judge(nodes, {})
+    assert outlook.leader is None
+    assert outlook.cut_off is nodes["http://n0"]
+
+
+def open_leader(**changes: object) -> NodeStatus:
+    """The first leader, which takes itself for one, with the newest data."""
+    return status(0, role="leader", is_open=True, contiguous=30, **changes)  # type: ignore[arg-type]
+
+
+def test_leader_that_needs_followers_and_has_a_channel_to_none_is_none() -> None:
+    """It acknowledges nothing, and is not who is to lead, though it holds most."""
+    nodes = {"http://n0": open_leader(), **answering(1, 2, 3)}
+    nodes["http://n1"] = status(1, is_led=True, epoch=0)  # by another one, of before
+    outlook = judge(nodes, {})
+    assert (outlook.leader, outlook.cut_off) == (None, nodes["http://n0"])
+    assert outlook.candidate is nodes["http://n3"]
+    assert (outlook.reason, outlook.is_old_leader_here) == ("", True)
+
+
+def test_leader_that_has_a_channel_to_one_that_answers_is_one() -> None:
+    """It may have more to those that do not answer here."""
+    nodes = {"http://n0": open_leader(), **answering(1, 2, 3)}
+    nodes["http://n2"] = status(2, is_led=True)
+    outlook = judge(nodes, {})
+    assert (outlook.leader, outlook.cut_off) == (nodes["http://n0"], None)
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        {"http://n0": open_leader(floor=0), **answering(1, 2, 3, floor=0)},
+        {"http://n0": open_leader()},
+        {"http://n0": open_leader(), "http://n1": status(1, base_epoch=0)},
+    ],
+    ids=["k is 0", "nobody else answers", "a learner answers"],
+)
+def test_leader_of_which_no_channel_can_be_expected_here_is_one(
+    nodes: dict[str, NodeStatus],
+) -> None:
+    """With k=0 it needs nobody; and followers that do not answer here may answer it."""
+    outlook = judge(nodes, {})
+    assert (outlook.leader, outlook.cut_off) == (nodes["http://n0"], None)
 
 
 def test_founders_count_as_the_nodes_count_them() -> None:

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from orchestration.control import Control
 
 
+# What a leader says that no follower is led by.
+CUT_OFF = {"role": "leader", "is_open": True, "contiguous": 20, "holes": 0}
+
+
 class Stopped(Exception):  # noqa: N818 - no error: it ends a watch
     """The test has watched for long enough."""
 
@@ -33,15 +37,18 @@ def failover(
     *urls: str,
     to: str | None = None,
     force: bool = False,
+    is_agreed: bool = True,
 ) -> int:
     """Runs the command as somebody who agrees to all."""
     monkeypatch.setattr(failover_commands.Control, "from_environment", lambda: control)
     return failover_commands.failover(
-        urls, to, None, force=force, is_agreed=True, is_dry_run=False, is_json=False
+        urls, to, None, force=force, is_agreed=is_agreed, is_dry_run=False, is_json=False
     )
 
 
-def watch(monkeypatch: pytest.MonkeyPatch, control: Control, *urls: str) -> None:
+def watch(
+    monkeypatch: pytest.MonkeyPatch, control: Control, *urls: str, after_s: float = 3.0
+) -> None:
     """Watches for a minute, which takes no time."""
     now_s = 0.0
 
@@ -55,7 +62,7 @@ def watch(monkeypatch: pytest.MonkeyPatch, control: Control, *urls: str) -> None
     monkeypatch.setattr(failover_commands, "time", clock)
     monkeypatch.setattr(failover_commands.Control, "from_environment", lambda: control)
     with pytest.raises(Stopped):
-        failover_commands.watch(urls, 3.0, is_once=False)
+        failover_commands.watch(urls, after_s, is_once=False)
 
 
 def test_refusal_by_who_sees_one_node_only_does_not_advise_force(
@@ -159,6 +166,62 @@ def test_leader_that_is_open_is_told_before_any_refusal(
     told = capsys.readouterr().out
     assert "n0 leads epoch 1: there is nothing to do." in told
     assert "refused" not in told
+
+
+def test_leader_that_is_cut_off_from_all_is_replaced_and_told_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], calls: list[httpx.Request]
+) -> None:
+    """It takes itself for the leader, but acknowledges nothing."""
+    control = outside(0, 1, 2, 3, calls=calls, each={0: CUT_OFF})
+    with pytest.raises(ClusterError, match="Not you"):
+        failover(monkeypatch, control, *published(0, 1, 2, 3))
+    assert [str(call.url) for call in calls] == [f"{published(3)[0]}/admin/promote"]
+    told = capsys.readouterr().out
+    assert "n0 leads epoch 1, but no follower that answers has a channel to it" in told
+    assert "nothing to do" not in told
+
+
+def test_who_is_asked_is_told_that_the_leader_is_cut_off(
+    monkeypatch: pytest.MonkeyPatch, calls: list[httpx.Request]
+) -> None:
+    """It is there, and the user may want to mend its links instead."""
+    asked: list[str] = []
+    monkeypatch.setattr(failover_commands.click, "confirm", lambda text, **_: asked.append(text))
+    control = outside(0, 1, 2, 3, calls=calls, each={0: CUT_OFF})
+    assert failover(monkeypatch, control, *published(0, 1, 2, 3), is_agreed=False) == 2
+    assert [text.partition(" in ")[2] for text in asked] == ["place of n0, which is cut off?"]
+    assert not calls
+
+
+@pytest.mark.parametrize("force", [True, False])
+def test_leader_that_is_cut_off_is_promoted_by_force_only(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    calls: list[httpx.Request],
+    *,
+    force: bool,
+) -> None:
+    """It would answer that it leads already; by force it begins a new epoch."""
+    control = outside(0, 1, 2, 3, calls=calls, each={0: CUT_OFF})
+    urls = published(0, 1, 2, 3)
+    if force:
+        with pytest.raises(ClusterError, match="Not you"):
+            failover(monkeypatch, control, *urls, to="n0", force=True)
+    else:
+        assert failover(monkeypatch, control, *urls, to="n0") == 2
+        assert "To promote n0 mends nothing" in capsys.readouterr().out
+    assert len(calls) == force
+
+
+def test_watch_replaces_a_leader_that_is_cut_off_for_as_long_as_it_waits(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], calls: list[httpx.Request]
+) -> None:
+    """A moment without a channel is none: followers come back to who was paused or restarted."""
+    control = outside(0, 1, 2, 3, calls=calls, each={0: CUT_OFF})
+    watch(monkeypatch, control, *published(0, 1, 2, 3), after_s=50)
+    assert [str(call.url) for call in calls] == [f"{published(3)[0]}/admin/promote"]
+    told = capsys.readouterr().out
+    assert "n0 leads epoch 1, but no follower that answers has a channel to it, and n3 was" in told
 
 
 def test_watch_does_not_promote_while_a_node_is_led_and_says_so_once(
