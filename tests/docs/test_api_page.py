@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from inspect import getdoc
 
 from kv_app.errors import StoreError, all_store_errors
-from tests.docs.pages import ROOT
+from kv_app.main import create_app
+from kv_app.settings import Settings
+from tests.docs.pages import ROOT, table_after
 
 API = ROOT / "docs" / "api.md"
 
@@ -20,6 +23,15 @@ def _row(error: type[StoreError]) -> str:
     meaning = " ".join((getdoc(error) or "").split()).replace("``", "`")
     definite = "yes" if error.definite else "**no**"
     return f"| {error.http_status} | `{error.code}` | {definite} | {meaning} |"
+
+
+def test_table_of_calls_has_every_call_that_a_node_answers() -> None:
+    """A call that is not there is one that nobody finds, one too many is looked for in vain."""
+    rows = table_after(API, "The HTTP API")
+    shown = [call for row in rows for call in re.findall(r"`([A-Z]+ [^`]+)`", row[0])]
+    paths = create_app(Settings()).openapi()["paths"]
+    served = [f"{method.upper()} {path}" for path, calls in paths.items() for method in calls]
+    assert sorted(shown) == sorted(served)
 
 
 def test_error_table_is_that_of_the_error_tree() -> None:
