@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import httpx
 
-from orchestration.errors import ClusterError, RefusedError
+from orchestration.errors import ClusterError, NotNowError, OutcomeUnknownError, RefusedError
 
 # A control call that takes longer than this is a node that does not answer.
 CONTROL_TIMEOUT_S = 5.0
@@ -21,6 +21,9 @@ CONTROL_TIMEOUT_S = 5.0
 PROMOTE_TIMEOUT_S = 60.0
 # A dump carries all the data.
 DUMP_TIMEOUT_S = 30.0
+# A request that failed so did not reach a node.
+_UNSENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
+_NOT_NOW = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
 TOKEN_VARIABLE = "CLUSTER_TOKEN"  # noqa: S105 - the name of the variable, not a secret
 
 
@@ -138,6 +141,7 @@ class Control:
         """Make a node the leader of a new epoch; what it says of that.
 
         Raises:
+            OutcomeUnknownError: it may lead yet.
             ClusterError: it does not lead; the message is the node's.
         """
         body: dict[str, object] = {"force": force}
@@ -146,12 +150,18 @@ class Control:
         return self._call("POST", url, "/admin/promote", json=body, timeout_s=PROMOTE_TIMEOUT_S)
 
     def put(self, url: str, key: str, value: str, *, timeout_s: float) -> dict[str, Any]:
-        """Write a key; the node's answer once its quorum has it."""
+        """Write a key; the node's answer once its quorum has it.
+
+        Raises:
+            OutcomeUnknownError: it may be written yet.
+            NotNowError: it is not written, but may be if it is tried again.
+            ClusterError: it is not written.
+        """
         path = f"/kv/{quote(key, safe='')}"
         return self._call("PUT", url, path, json={"value": value}, timeout_s=timeout_s)
 
     def delete(self, url: str, key: str, *, timeout_s: float) -> dict[str, Any]:
-        """Delete a key; the node's answer once its quorum has it."""
+        """Delete a key; the node's answer once its quorum has it. It raises as `put` does."""
         return self._call("DELETE", url, f"/kv/{quote(key, safe='')}", timeout_s=timeout_s)
 
     def quorum(self, leader_url: str) -> tuple[int, int]:
@@ -239,13 +249,16 @@ class Control:
             response = self._client.request(method, url + path, json=json, timeout=timeout_s)
         except httpx.HTTPError as error:
             reason = str(error) or type(error).__name__
-            raise ClusterError(f"{url} does not answer {path}: {reason}") from error
+            is_harmless = method == "GET" or isinstance(error, _UNSENT)
+            kind = ClusterError if is_harmless else OutcomeUnknownError
+            raise kind(f"{url} does not answer {path}: {reason}") from error
         try:
             body = response.json()
         except ValueError:
             body = None
+        kind = _kind_of(method, response.status_code, body)
         if not isinstance(body, dict):
-            raise RefusedError(
+            raise kind(
                 f"{url}{path} answered {response.status_code} with something other than a JSON "
                 "object: is a node of the store listening there?"
             )
@@ -255,7 +268,7 @@ class Control:
                 "to that of the nodes."
             )
         if response.is_error:
-            raise RefusedError(f"{url}{path} answered {response.status_code}: {_message(body)}")
+            raise kind(f"{url}{path} answered {response.status_code}: {_message(body)}")
         return body
 
 
@@ -285,6 +298,15 @@ def _digest(body: Mapping[str, Any]) -> Digest:
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ClusterError("what was answered for a digest is none") from error
+
+
+def _kind_of(method: str, status: int, body: object) -> type[ClusterError]:
+    """What an answer is that is not the one that was asked for."""
+    error = body.get("error") if isinstance(body, dict) else None
+    is_definite = error.get("definite") is True if isinstance(error, dict) else False
+    if method != "GET" and status >= HTTPStatus.INTERNAL_SERVER_ERROR and not is_definite:
+        return OutcomeUnknownError
+    return NotNowError if status in _NOT_NOW else RefusedError
 
 
 def _message(body: Mapping[str, Any]) -> str:

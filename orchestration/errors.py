@@ -23,5 +23,13 @@ class RefusedError(ClusterError):
     """A node answered, but not with what it was asked for."""
 
 
+class NotNowError(RefusedError):
+    """A node did not try what it was asked for, and may if it is asked again: 429 or 503."""
+
+
+class OutcomeUnknownError(ClusterError):
+    """A change that a node was asked for may happen yet, or has: it did not say that it did."""
+
+
 class PortTakenError(ClusterError):
     """A node could not listen on its port because another program does."""

@@ -4,7 +4,7 @@ import json
 import random
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from orchestration.control import Control
-from orchestration.errors import ClusterError, UsageError
+from orchestration.errors import ClusterError, NotNowError, OutcomeUnknownError, UsageError
 from orchestration.failover import NodeStatus, Outlook, has_channel, look, named
 from orchestration.interrupt import SignalGuard
 from orchestration.state_file import StateFile, state_folder
@@ -22,6 +22,7 @@ from orchestration.terminal import make_console
 # A key that no workload uses: its write shows that the new leader acknowledges.
 PROBE_KEY = "quorumeter/failover"
 WRITE_TIMEOUT_S = 10.0
+WRITE_RETRY_S = 0.2
 WATCH_POLL_S = 0.5
 REFUSED = 2
 
@@ -36,7 +37,12 @@ def failover(
     is_dry_run: bool,
     is_json: bool,
 ) -> int:
-    """Promote a node; 0 once it has acknowledged a write, 2 if that may not or did not happen."""
+    """Promote a node; 0 once it has acknowledged a write, 2 if that may not or did not happen.
+
+    Raises:
+        OutcomeUnknownError: The node may lead yet.
+        ClusterError: It does not lead.
+    """
     console = make_console(stderr=is_json)
     with Control.from_environment() as control, SignalGuard():
         outlook = look(control, urls or kept_urls())
@@ -60,7 +66,7 @@ def failover(
         done = promote(control, target, quorum, force=force)
     tell(console, done)
     _print_json(is_json, outlook, done)
-    return 0
+    return 0 if done["first_write_ms"] is not None else REFUSED
 
 
 def watch(urls: Sequence[str], after_s: float, *, is_once: bool) -> int:
@@ -68,6 +74,8 @@ def watch(urls: Sequence[str], after_s: float, *, is_once: bool) -> int:
     news = _News(make_console())
     seen_s = time.monotonic()
     known = tuple(urls or kept_urls())
+    # Who was asked to lead, and did not say whether it does.
+    doubted: NodeStatus | None = None
     with Control.from_environment() as control, SignalGuard():
         while True:
             try:
@@ -81,12 +89,20 @@ def watch(urls: Sequence[str], after_s: float, *, is_once: bool) -> int:
                 seen_s = time.monotonic()
                 leader = outlook.leader
                 news.say(f"{leader.node_id} leads epoch {leader.epoch}.")
+                if is_once and doubted is not None and leader.node_id == doubted.node_id:
+                    return 0
             elif outlook.led is not None:
                 seen_s = time.monotonic()
                 news.say(f"{_who_leads(outlook, outlook.led)}.")
             elif time.monotonic() - seen_s >= after_s:
-                if _promote_one(news, control, outlook) and is_once:
-                    return 0
+                doubted = outlook.candidate
+                try:
+                    if _promote_one(news, control, outlook) and is_once:
+                        return 0
+                except OutcomeUnknownError as error:
+                    news.say(str(error))
+                else:
+                    doubted = None
                 seen_s = time.monotonic()
             time.sleep(WATCH_POLL_S * random.uniform(0.5, 1.5))  # noqa: S311 - two watchers part
 
@@ -105,6 +121,11 @@ class _News:
 
 
 def _promote_one(news: _News, control: Control, outlook: Outlook) -> bool:
+    """Promote the node that would lead best, and tell what came of it; True if it leads.
+
+    Raises:
+        OutcomeUnknownError: It may lead yet.
+    """
     target = outlook.candidate
     lack = "No leader" if outlook.cut_off is None else _how_cut_off(outlook, outlook.cut_off)
     if outlook.reason or target is None:
@@ -113,6 +134,8 @@ def _promote_one(news: _News, control: Control, outlook: Outlook) -> bool:
         return False
     try:
         done = promote(control, target, None, force=False)
+    except OutcomeUnknownError:
+        raise
     except ClusterError as error:
         news.say(f"{lack}, and {target.node_id} was not promoted: {error}")
         return False
@@ -126,20 +149,74 @@ def promote(
 ) -> dict[str, Any]:
     """Promote a node and write once; its answer, with the times of both in ms.
 
+    ``first_write_ms`` is None if it did not acknowledge; ``write_problem`` says why, or that the
+    key of the write is left, and is empty otherwise.
+
     Raises:
-        ClusterError: it does not lead, or does not acknowledge.
+        OutcomeUnknownError: it may lead yet.
+        ClusterError: it does not lead.
     """
     began_s = time.monotonic()
-    done = control.promote(target.url, write_quorum=quorum, force=force)
+    try:
+        done = control.promote(target.url, write_quorum=quorum, force=force)
+    except OutcomeUnknownError as error:
+        raise OutcomeUnknownError(
+            f"{_sentence(error)} {target.node_id} may still become the leader; look again with "
+            f"quorumeter status --attach {target.url}"
+        ) from error
     open_s = time.monotonic()
-    control.put(target.url, PROBE_KEY, str(done["epoch"]), timeout_s=WRITE_TIMEOUT_S)
-    written_s = time.monotonic()
-    control.delete(target.url, PROBE_KEY, timeout_s=WRITE_TIMEOUT_S)
+    written_s, problem = _write_once(control, target, str(done["epoch"]))
     return {
         **done,
         "open_ms": round(1000 * (open_s - began_s), 1),
-        "first_write_ms": round(1000 * (written_s - began_s), 1),
+        "first_write_ms": None if written_s is None else round(1000 * (written_s - began_s), 1),
+        "write_problem": problem,
     }
+
+
+def _write_once(control: Control, leader: NodeStatus, value: str) -> tuple[float | None, str]:
+    """Write a key and delete it; when the write was acknowledged, if it was, and what failed."""
+    url = leader.url
+    try:
+        _try(lambda left_s: control.put(url, PROBE_KEY, value, timeout_s=left_s))
+    except ClusterError as error:
+        is_definite = not isinstance(error, OutcomeUnknownError)
+        left = "" if is_definite else f" The key {PROBE_KEY} may be left."
+        return None, f"It leads, but did not acknowledge a write: {_sentence(error)}{left}"
+    written_s = time.monotonic()
+    try:
+        _try(lambda left_s: control.delete(url, PROBE_KEY, timeout_s=left_s))
+    except ClusterError as error:
+        left = "may be" if isinstance(error, OutcomeUnknownError) else "is"
+        return written_s, f"The key {PROBE_KEY} {left} left: {_sentence(error)}"
+    return written_s, ""
+
+
+def _try(write: Callable[[float], object]) -> None:
+    """Write as soon as the node can, within `WRITE_TIMEOUT_S`.
+
+    Just after a promotion too few followers may count yet.
+
+    Args:
+        write: takes the time that is left, in s.
+
+    Raises:
+        ClusterError: as the last attempt did.
+    """
+    ends_s = time.monotonic() + WRITE_TIMEOUT_S
+    while True:
+        try:
+            write(max(ends_s - time.monotonic(), WRITE_RETRY_S))
+        except NotNowError:
+            if time.monotonic() + WRITE_RETRY_S >= ends_s:
+                raise
+            time.sleep(WRITE_RETRY_S)
+        else:
+            return
+
+
+def _sentence(error: ClusterError) -> str:
+    return f"{str(error).rstrip('.')}."
 
 
 def kept_urls() -> tuple[str, ...]:
@@ -269,13 +346,18 @@ def tell(console: Console, done: dict[str, Any]) -> None:
     """Show what a promotion came to."""
     filled, entries = done["holes_filled"], done["entries"]
     what = "entry" if entries == 1 else "entries"
+    write = "no write acknowledged"
+    if done["first_write_ms"] is not None:
+        write = f"first write acknowledged after {done['first_write_ms']:g} ms"
     holes = f", {filled} holes closed" if filled else ""
     console.print(
         f"[bold green]{done['leader']} leads epoch {done['epoch']}[/] with k="
         f"{done['write_quorum']}: {entries} {what}{holes}; open after "
-        f"{done['open_ms']:g} ms, first write acknowledged after {done['first_write_ms']:g} ms.",
+        f"{done['open_ms']:g} ms, {write}.",
         soft_wrap=True,
     )
+    if done["write_problem"]:
+        console.print(done["write_problem"], style="red", markup=False, soft_wrap=True)
     if done["may_have_lost"]:
         console.print(f"[bold red]{done['may_have_lost']}[/]", soft_wrap=True)
 

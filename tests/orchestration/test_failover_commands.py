@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
+import json
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 
 from orchestration import failover_commands
-from orchestration.errors import ClusterError, UsageError
+from orchestration.errors import ClusterError, OutcomeUnknownError, UsageError
 from tests.orchestration.members import NAMELESS, outside, published
 
 if TYPE_CHECKING:
-    import httpx
+    from collections.abc import Callable
 
     from orchestration.control import Control
+
+    Answers = Callable[[httpx.Request], httpx.Response]
 
 
 # What a leader says that no follower is led by.
 CUT_OFF = {"role": "leader", "is_open": True, "contiguous": 20, "holes": 0}
+
+
+# What a node answers that leads now.
+PROMOTED = {
+    "epoch": 2,
+    "leader": "n5",
+    "entries": 9,
+    "holes_filled": 0,
+    "write_quorum": 2,
+    "may_have_lost": "What only n0 had is lost.",
+}
 
 
 class Stopped(Exception):  # noqa: N818 - no error: it ends a watch
@@ -38,18 +53,17 @@ def failover(
     to: str | None = None,
     force: bool = False,
     is_agreed: bool = True,
+    is_json: bool = False,
 ) -> int:
     """Runs the command as somebody who agrees to all."""
     monkeypatch.setattr(failover_commands.Control, "from_environment", lambda: control)
     return failover_commands.failover(
-        urls, to, None, force=force, is_agreed=is_agreed, is_dry_run=False, is_json=False
+        urls, to, None, force=force, is_agreed=is_agreed, is_dry_run=False, is_json=is_json
     )
 
 
-def watch(
-    monkeypatch: pytest.MonkeyPatch, control: Control, *urls: str, after_s: float = 3.0
-) -> None:
-    """Watches for a minute, which takes no time."""
+def take_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes waiting free, for a minute."""
     now_s = 0.0
 
     def sleep(seconds: float) -> None:
@@ -60,6 +74,13 @@ def watch(
 
     clock = SimpleNamespace(monotonic=lambda: now_s, sleep=sleep)
     monkeypatch.setattr(failover_commands, "time", clock)
+
+
+def watch(
+    monkeypatch: pytest.MonkeyPatch, control: Control, *urls: str, after_s: float = 3.0
+) -> None:
+    """Watches for a minute, which takes no time."""
+    take_no_time(monkeypatch)
     monkeypatch.setattr(failover_commands.Control, "from_environment", lambda: control)
     with pytest.raises(Stopped):
         failover_commands.watch(urls, after_s, is_once=False)
@@ -257,3 +278,185 @@ def test_watch_that_fails_tries_again_and_says_so_once(
     watch(monkeypatch, outside(1, 2, 3, 4, calls=calls), *published(1, 2, 3, 4))
     assert len(calls) > 5
     assert capsys.readouterr().out.count("n4 was not promoted: ") == 1
+
+
+# --- the write after a promotion --------------------------------------------------------------
+
+
+def refusal(status: int) -> httpx.Response:
+    """What a node answers that does not do what it was asked for."""
+    error = {"message": "Not this.", "definite": status not in {500, 504}}
+    return httpx.Response(status, json={"error": error})
+
+
+def leading(*answers: httpx.Response | Exception, last: int = 200) -> Answers:
+    """A node that can be promoted, and answers the writes after that so.
+
+    Args:
+        answers: the first ones, in their order.
+        last: the status of all others.
+    """
+    waiting = list(answers)
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.method == "POST":
+            return httpx.Response(200, json=PROMOTED)
+        found = waiting.pop(0) if waiting else None
+        if isinstance(found, Exception):
+            raise found
+        return found or (httpx.Response(200, json={}) if last == 200 else refusal(last))
+
+    return answer
+
+
+def promote_json(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    control: Control,
+) -> tuple[int, dict[str, Any], str]:
+    """The exit code of a promotion, what it prints as JSON of it, and what it tells."""
+    take_no_time(monkeypatch)
+    code = failover(monkeypatch, control, *published(1, 2, 3, 4, 5), is_json=True)
+    told = capsys.readouterr()
+    return code, json.loads(told.out)["promotion"], told.err
+
+
+@pytest.mark.parametrize(
+    ("answer", "is_key_left"),
+    [
+        (refusal(413), False),
+        (refusal(403), False),
+        (httpx.ConnectError("refused"), False),
+        (refusal(504), True),
+        (httpx.ReadTimeout("late"), True),
+    ],
+)
+def test_promotion_is_told_though_the_write_after_it_fails(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    calls: list[httpx.Request],
+    answer: httpx.Response | Exception,
+    *,
+    is_key_left: bool,
+) -> None:
+    """It has happened, and what it lost too; but the exit code promises a write."""
+    control = outside(1, 2, 3, 4, 5, calls=calls, answer_call=leading(answer))
+    code, promotion, told = promote_json(monkeypatch, capsys, control)
+    assert code == 2
+    assert promotion["first_write_ms"] is None
+    assert promotion["write_problem"].startswith("It leads, but did not acknowledge a write: ")
+    assert promotion["may_have_lost"] == PROMOTED["may_have_lost"]
+    assert "n5 leads epoch 2" in told
+    assert promotion["write_problem"] in told
+    assert PROMOTED["may_have_lost"] in told
+    assert ("may be left" in told) is is_key_left
+    assert [call.method for call in calls] == ["POST", "PUT"]
+
+
+def test_write_after_a_promotion_is_tried_again_until_enough_followers_count(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], calls: list[httpx.Request]
+) -> None:
+    """The time until the first write is one that a client would have waited too."""
+    answers = leading(refusal(503), refusal(429))
+    control = outside(1, 2, 3, 4, 5, calls=calls, answer_call=answers)
+    code, promotion, _ = promote_json(monkeypatch, capsys, control)
+    assert (code, promotion["write_problem"]) == (0, "")
+    assert (promotion["open_ms"], promotion["first_write_ms"]) == (0, 400)
+    assert [call.method for call in calls] == ["POST", "PUT", "PUT", "PUT", "DELETE"]
+
+
+def test_write_after_a_promotion_is_not_tried_for_ever(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], calls: list[httpx.Request]
+) -> None:
+    """Too few may be alive for k."""
+    control = outside(1, 2, 3, 4, 5, calls=calls, answer_call=leading(last=503))
+    code, promotion, _ = promote_json(monkeypatch, capsys, control)
+    assert (code, promotion["first_write_ms"]) == (2, None)
+    assert "answered 503" in promotion["write_problem"]
+    assert "left" not in promotion["write_problem"]
+    attempts = failover_commands.WRITE_TIMEOUT_S / failover_commands.WRITE_RETRY_S
+    assert attempts <= sum(call.method == "PUT" for call in calls) <= attempts + 1
+
+
+@pytest.mark.parametrize(("status", "words"), [(413, "is left"), (504, "may be left")])
+def test_key_that_could_not_be_deleted_is_named_and_the_promotion_is_done(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    calls: list[httpx.Request],
+    status: int,
+    words: str,
+) -> None:
+    """A write was acknowledged: that is what was wanted."""
+    answers = leading(httpx.Response(200, json={}), last=status)
+    control = outside(1, 2, 3, 4, 5, calls=calls, answer_call=answers)
+    code, promotion, told = promote_json(monkeypatch, capsys, control)
+    assert (code, promotion["first_write_ms"]) == (0, 0)
+    assert f"The key quorumeter/failover {words}" in promotion["write_problem"]
+    assert promotion["write_problem"] in told
+
+
+def test_watch_that_is_to_promote_once_ends_though_the_write_after_it_fails(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], calls: list[httpx.Request]
+) -> None:
+    """There is a leader, and nobody is told that there is none."""
+    control = outside(1, 2, 3, 4, 5, calls=calls, answer_call=leading(last=504))
+    take_no_time(monkeypatch)
+    monkeypatch.setattr(failover_commands.Control, "from_environment", lambda: control)
+    assert failover_commands.watch(published(1, 2, 3, 4, 5), 3.0, is_once=True) == 0
+    told = capsys.readouterr().out
+    assert "No leader: n5 is promoted." in told
+    assert "It leads, but did not acknowledge a write: " in told
+    assert PROMOTED["may_have_lost"] in told
+    assert "was not promoted" not in told
+
+
+# --- a promotion of which nothing is heard ----------------------------------------------------
+
+
+def be_late(_: httpx.Request) -> httpx.Response:
+    """Answers too late."""
+    raise httpx.ReadTimeout("timed out")
+
+
+@pytest.mark.parametrize("answer", [be_late, lambda _: refusal(500)])
+def test_node_that_does_not_say_whether_it_leads_may_yet(
+    monkeypatch: pytest.MonkeyPatch, calls: list[httpx.Request], answer: Answers
+) -> None:
+    """It may wait for its base to come to a majority for longer than the tool waits for it."""
+    control = outside(1, 2, 3, 4, 5, calls=calls, answer_call=answer)
+    urls = published(1, 2, 3, 4, 5)
+    with pytest.raises(OutcomeUnknownError, match="n5 may still become the leader; look") as told:
+        failover(monkeypatch, control, *urls)
+    assert f"quorumeter status --attach {urls[4]}" in str(told.value)
+    assert [call.method for call in calls] == ["POST"]
+
+
+def test_watch_does_not_say_that_who_may_lead_yet_was_not_promoted(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], calls: list[httpx.Request]
+) -> None:
+    """That is not known; it asks again, which joins the attempt that is under way."""
+    control = outside(1, 2, 3, 4, 5, calls=calls, answer_call=be_late)
+    watch(monkeypatch, control, *published(1, 2, 3, 4, 5))
+    told = capsys.readouterr().out
+    assert told.count("n5 may still become the leader") == 1
+    assert "was not promoted" not in told
+    assert len(calls) > 5
+
+
+def test_watch_that_is_to_promote_once_ends_when_who_did_not_say_so_leads(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], calls: list[httpx.Request]
+) -> None:
+    """That was its promotion."""
+    each: dict[int, dict[str, object]] = {}
+
+    def lead_late(request: httpx.Request) -> httpx.Response:
+        each[4] = {"is_led": True, "epoch": 2}
+        each[5] = {"role": "leader", "is_open": True, "epoch": 2}
+        return be_late(request)
+
+    control = outside(1, 2, 3, 4, 5, calls=calls, answer_call=lead_late, each=each)
+    take_no_time(monkeypatch)
+    monkeypatch.setattr(failover_commands.Control, "from_environment", lambda: control)
+    assert failover_commands.watch(published(1, 2, 3, 4, 5), 3.0, is_once=True) == 0
+    assert capsys.readouterr().out.endswith("n5 leads epoch 2.\n")
+    assert [call.method for call in calls] == ["POST"]
