@@ -12,15 +12,17 @@ _encode_entry = msgspec.msgpack.Encoder().encode
 _NO_DELAYS = DelayModel()
 
 
-def take_over(replica: Replica, log: Log) -> None:
+def take_over(replica: Replica, log: Log, now_ns: int) -> None:
     """Moves the entries of a base into a leader's log; they have no delays any more.
 
     Args:
         replica: Loses them.
         log: The leader's, which is empty.
+        now_ns: The leader's monotonic clock. When they were appended only an earlier leader knew,
+            by its own.
     """
     for entry in replica.log.above(log.last_seq):
-        log.append(LogRecord(entry, _encode_entry(entry), 0, _NO_DELAYS, 0, 0))
+        log.append(LogRecord(entry, _encode_entry(entry), now_ns, _NO_DELAYS, 0, 0))
     replica.log.clear()
 
 

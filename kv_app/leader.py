@@ -124,7 +124,7 @@ class Leader:
             urls = tuple(one.url for one in config.members if one.url != self_url)
         self.opened, self.counted = asyncio.Event(), asyncio.Event()
         self.log = Log(settings.log_entries, settings.log_bytes, replica.log.start)
-        take_over(replica, self.log)
+        take_over(replica, self.log, now_ns())
         self._quorum = QuorumTracker(
             self.log, quorums.write_quorum, self._on_commit, self._on_stable
         )
@@ -247,13 +247,28 @@ class Leader:
                 retry = Entry(
                     first.epoch, first.seq, int(operation), key, value, idempotency_key, changes
                 )
-                return first_record(first, retry, self.log, self.delays, self._quorum.write_quorum)
+                k = self._quorum.write_quorum
+                return self._recount(first_record(first, retry, self.log, self.delays, k))
         self.check_may_write()
         seq = self.log.last_seq + 1
         entry = Entry(self.epoch, seq, int(operation), key, value, idempotency_key, changes)
         if idempotency_key is not None:
             self.idempotency.remember(entry)
         return self._append(entry)
+
+    def _recount(self, record: LogRecord) -> LogRecord:
+        """Returns a record that knows of all followers that hold it now.
+
+        Of a base nothing was counted before its epoch opened, and of what left the log nothing
+        since it committed.
+        """
+        if not record.committed:
+            return record  # it counts by itself
+        seq = record.entry.seq
+        holders = sum(link.counts and link.held.holds(seq) for link in self.links)
+        if holders <= record.ack_count:
+            return record
+        return msgspec.structs.replace(record, ack_count=holders)
 
     def _append(self, entry: Entry) -> LogRecord:
         k = self._quorum.write_quorum

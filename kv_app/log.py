@@ -22,7 +22,8 @@ class LogRecord(msgspec.Struct, gc=False, eq=False):
     Attributes:
         entry: The entry.
         encoded: The entry as the channel sends it; encoded once for all links.
-        appended_ns: When it was appended, on the leader's monotonic clock.
+        appended_ns: When it was appended, on the leader's monotonic clock; of a base, when this
+            leader took it over.
         delays: The link delays in force at that time.
         begun_with: The write quorum in force at that time.
         required: Acknowledgments it needs; a lowering of the quorum lowers it.

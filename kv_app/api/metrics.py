@@ -150,7 +150,7 @@ _LINK_TEXTS: Final = {
     "follower_holes": "Positions below its newest that it lacks.",
     "follower_waiting_entries": "Entries that wait for their delay, or for it to read.",
     "replication_lag_entries": "Entries that it has not acknowledged.",
-    "replication_lag_ms": "Age of the oldest of these that the log still has.",
+    "replication_lag_ms": "Age of the oldest of these in the log, since this leader has it.",
 }
 
 
