@@ -94,6 +94,8 @@ class QuorumChanges:
         self._request_timeout_s = request_timeout_s
         self._loop = asyncio.get_running_loop()
         self._lowered: asyncio.Future[None] | None = None
+        # What made k what it is; None if the base did, which is committed.
+        self._newest: LogRecord | None = None
 
     def _become(self, now: Quorums) -> None:
         self.now = now
@@ -103,8 +105,8 @@ class QuorumChanges:
         """Begins to change k.
 
         Returns:
-            The record of the change. None if there is none: k is that already, or the cluster is
-            not formed yet.
+            The record of the change; if k is that already, the one that made it so. None if there
+            is none: the epoch began with it, or the cluster is not formed yet.
 
         Raises:
             MalformedError: It is not from 0 to the number of followers.
@@ -124,7 +126,7 @@ class QuorumChanges:
         if not owner.is_open:
             owner.check_may_write()
         if write_quorum == self.now.write_quorum == self.now.wanted:
-            return None
+            return self._newest
         if self.now.lowering is not None:
             raise ChangeUnderWayError(
                 f"The write quorum is being lowered to {self.now.lowering.write_quorum}, which "
@@ -135,7 +137,7 @@ class QuorumChanges:
         self._tracker.set_write_quorum(now.write_quorum)
         if now.lowering is not None:
             self._lowered = self._loop.create_future()
-        appended = owner.append_config(record)
+        appended = self._newest = owner.append_config(record)
         self.go_on()
         return appended
 
@@ -174,7 +176,7 @@ class QuorumChanges:
             now, record = quorum_change.resume(self.now, k, self._log.last_seq + 1)
             self._become(now)
             self._tracker.set_write_quorum(k)
-            self._owner.append_config(record)
+            self._newest = self._owner.append_config(record)
             logger.info("k=%d again, of %d that were asked for", k, now.wanted)
 
     def go_on(self) -> None:

@@ -5,20 +5,34 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+import pytest
+
+from kv_app.errors import OutcomeUnknownError
+from kv_app.leader import Leader
 from kv_app.messages import Operation
-from kv_app.meta import Role
+from kv_app.meta import BaseRecord, Config, Member, Promise, Role
+from kv_app.settings import Settings
 from tests.kv_app.disks import Syncs, opened
 from tests.kv_app.fakes import run, until
+from tests.kv_app.roles import make_replica
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    import pytest
-
+    from kv_app.quorum_changes import QuorumChanges
     from tests.kv_app.fakes import FakeNetwork
 
     MakeNetwork = Callable[[int], FakeNetwork]
+
+TIMEOUT_S = 0.02
+
+
+async def change_in_vain(changes: QuorumChanges, write_quorum: int) -> OutcomeUnknownError:
+    """Asks for a change of k whose outcome must be unknown."""
+    with pytest.raises(OutcomeUnknownError) as unknown:
+        await changes.change(write_quorum)
+    return unknown.value
 
 
 def test_floor_waits_for_a_hole_below_the_record_of_the_raise(make_network: MakeNetwork) -> None:
@@ -76,3 +90,106 @@ def test_lowering_waits_for_the_leaders_own_disk(
             await leader.stop()
 
     run(check)
+
+
+# --- a change that is asked for again -----------------------------------------------------------
+
+
+def test_raise_that_is_asked_for_again_waits_for_the_record_of_the_first(
+    make_network: MakeNetwork,
+) -> None:
+    """200 says that the record is committed, however often one asks; it is not appended again."""
+
+    async def check() -> None:
+        network = make_network(3)
+        network[3].is_reachable = False
+        for number in (1, 2):
+            network[number].acknowledges = True
+        leader = await network.start_leader(write_quorum=2, request_timeout_s=TIMEOUT_S)
+        changes = leader.quorum_changes
+        for _ in range(2):
+            assert (await change_in_vain(changes, 3)).details["seq"] == 1
+        assert (leader.write_quorum, leader.log.last_seq) == (3, 1)
+        network[3].acknowledges = network[3].is_reachable = True
+        await until(lambda: leader.stable_seq >= 1)
+        await changes.change(3)
+        await leader.stop()
+
+    run(check)
+
+
+def test_raise_that_is_asked_for_again_once_its_record_left_the_log_is_done(
+    make_network: MakeNetwork,
+) -> None:
+    """The log drops only what is committed."""
+
+    async def check() -> None:
+        network = make_network(2)
+        for number in (1, 2):
+            network[number].acknowledges = True
+        leader = await network.start_leader(write_quorum=1, log_entries=3)
+        changes = leader.quorum_changes
+        await changes.change(2)
+        for _ in range(5):
+            await leader.wait_committed(leader.append(Operation.PUT, "k", "v", None))
+        assert leader.log.first_seq > 1
+        for number in (1, 2):
+            network[number].acknowledges = False
+        await asyncio.wait_for(changes.change(2), timeout=1)
+        await leader.stop()
+
+    run(check)
+
+
+def test_k_that_came_back_by_itself_is_waited_for_as_if_it_were_asked_for(
+    make_network: MakeNetwork,
+) -> None:
+    """Who asks for what is wanted already must not be told so before it is recorded."""
+
+    async def check() -> None:
+        network = make_network(3)
+        leader = await start_promoted(network, Config((), 1, 1, 2))
+        changes = leader.quorum_changes
+        await until(lambda: leader.write_quorum == 2)
+        resumed = leader.log.last_seq
+        assert (await change_in_vain(changes, 2)).details["seq"] == resumed
+        for number in (1, 2, 3):
+            await network[number].client.has_sent(resumed)
+            network[number].client.acknowledge(1, resumed)
+        await changes.change(2)
+        await leader.stop()
+
+    run(check)
+
+
+def test_k_with_which_an_epoch_began_is_in_force_without_any_record(
+    make_network: MakeNetwork,
+) -> None:
+    """Its base is on a majority; no follower has acknowledged what came since."""
+
+    async def check() -> None:
+        leader = await start_promoted(make_network(3), Config((), 2, 2, 2))
+        await asyncio.wait_for(leader.quorum_changes.change(2), timeout=1)
+        assert leader.uncommitted == 1  # what the epoch began by saying
+        await leader.stop()
+
+    run(check)
+
+
+async def start_promoted(network: FakeNetwork, config: Config) -> Leader:
+    """Returns the open leader of epoch 2, whose followers are voters and acknowledge nothing."""
+    settings = Settings(node_id="leader", request_timeout_s=TIMEOUT_S, reconnect_max_s=0.01)
+    own = Member("leader", settings.advertise_url)
+    members = (own, *(Member(one.node_id, url) for url, one in network.followers.items()))
+    replica = make_replica(settings)
+    config = Config(members, config.write_quorum, config.floor, config.wanted)
+    for one in network.followers.values():
+        one.base_epoch = 2
+    leader = Leader(
+        replica,
+        Promise(2, "leader", "second"),
+        base=BaseRecord(2, "leader", replica.meta.incarnation, config, 0),
+    )
+    leader.start()
+    await until(lambda: leader.is_open and all(link.counts for link in leader.links))
+    return leader
