@@ -61,7 +61,8 @@ class Leader:
         quorum_changes: k, f, and what becomes of them.
         voters: Which followers are let in, and what they vouch for.
         opened: Set once its epoch has begun, or never will.
-        counted: Set once enough followers have counted for a write, or it leads no more.
+        counted: Set once enough followers have counted for a write, or nobody is to wait for that
+            any more: it leads no more, or stops.
         quorum_wait_ns: How long entries took from their append to their commit.
         batch_entries: How many entries left together.
     """
@@ -214,8 +215,14 @@ class Leader:
         return self._tasks
 
     def end_waits(self) -> None:
-        """Answers the writes that still wait: their outcome is unknown, for the node stops."""
-        self._waits.end()
+        """Answers all that waits for followers, now or later: the node stops.
+
+        Of writes and changes of k the outcome is unknown; reads are refused.
+        """
+        self._waits.close()
+        self.voters.end()
+        self.quorum_changes.end()
+        self.counted.set()
 
     # --- writes -------------------------------------------------------------------------------
 

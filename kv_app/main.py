@@ -11,7 +11,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Callable
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 
 import uvicorn
 from fastapi import FastAPI, HTTPException
@@ -20,10 +20,17 @@ from starlette.types import Message, Receive, Scope, Send
 
 from kv_app import __version__
 from kv_app.api import admin, batch, kv, metrics, ops, promotion, replication
-from kv_app.api.answers import install_error_handlers
+from kv_app.api.answers import error_response, install_error_handlers
 from kv_app.connections import RESERVED_CONNECTIONS, ConnectionGuard
 from kv_app.descriptors import fit_connections
-from kv_app.errors import NotAttemptedError, SettingsError, StorageError, UnauthorizedError
+from kv_app.errors import (
+    NotAttemptedError,
+    OutcomeUnknownError,
+    SettingsError,
+    StorageError,
+    StoreError,
+    UnauthorizedError,
+)
 from kv_app.http_protocol import NodeProtocol
 from kv_app.node import EXIT_STORAGE, Node
 from kv_app.settings import MAX_VALUE_LIMIT_BYTES, Settings
@@ -32,11 +39,13 @@ logger = logging.getLogger("kv_app")
 
 EXIT_USAGE = 64
 BACKLOG = 2048
-# A node that stops answers the writes that wait, then waits for the answers to be taken.
+# A node that stops answers what waits, then waits for the answers to be taken.
 LAST_COMMITS_S = 0.5
 GRACEFUL_STOP_S = 1
 # A frame holds one batch, or one value with some room around it.
 MAX_FRAME_BYTES = 2 * MAX_VALUE_LIMIT_BYTES
+
+_READS: Final = frozenset({"GET", "HEAD"})
 
 
 class NodeApp(FastAPI):
@@ -62,8 +71,32 @@ class NodeApp(FastAPI):
         elif scope["path"] == batch.PATH:
             await self._batches(scope, receive, send)
         else:
-            limited = _limit_body(receive, self._max_body_bytes)
-            await super().__call__(scope, limited, _take_turns(send))
+            await self._answer(scope, _limit_body(receive, self._max_body_bytes), _Answer(send))
+
+    async def _answer(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
+        """Answers a call of the framework's, also one that is cut off because the node stops.
+
+        Uvicorn would tell its client of a bug, in a text of its own.
+        """
+        try:
+            await super().__call__(scope, receive, answer)
+        except asyncio.CancelledError:
+            if not self.node.is_draining:
+                raise
+            if not answer.has_begun:
+                error = _cut_off(scope["method"], scope["path"])
+                await error_response(error)(scope, receive, answer)
+
+
+def _cut_off(method: str, path: str) -> StoreError:
+    """Returns the error of a call that the node's end has cut off."""
+    call = f"The node stopped in the middle of {method} {path}"
+    if method in _READS:
+        return NotAttemptedError(f"{call}; send it to another node.", reason="draining")
+    return OutcomeUnknownError(
+        f"{call}: it may have had an effect, or have one yet; look what another node's "
+        "GET /admin/status says, then ask again if need be."
+    )
 
 
 def _limit_body(receive: Receive, max_bytes: int) -> Receive:
@@ -84,19 +117,22 @@ def _limit_body(receive: Receive, max_bytes: int) -> Receive:
     return limited
 
 
-def _take_turns(send: Send) -> Send:
-    """Returns a ``send`` that lets others go on between two parts of a long answer.
+class _Answer:
+    """A ``send`` that lets others go on between two parts of a long answer.
 
     Where nobody takes the answer any more the server's own returns at once: a dump would be made to
     its end, and no other request served meanwhile.
     """
 
-    async def polite(message: Message) -> None:
-        await send(message)
+    def __init__(self, send: Send) -> None:
+        self.has_begun = False
+        self._send = send
+
+    async def __call__(self, message: Message) -> None:
+        self.has_begun = True
+        await self._send(message)
         if message.get("more_body"):
             await asyncio.sleep(0)
-
-    return polite
 
 
 class NodeServer(uvicorn.Server):

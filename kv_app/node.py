@@ -1,5 +1,6 @@
 """A node: what it holds, the role that it has, and how it changes that."""
 
+import asyncio
 import logging
 import os
 import secrets
@@ -41,8 +42,6 @@ from kv_app.state import State
 from kv_app.storage import Storage, open_storage
 
 if TYPE_CHECKING:
-    import asyncio
-
     from kv_app.delays import DelayModel
 
 logger = logging.getLogger("kv_app")
@@ -207,12 +206,18 @@ class Node:
             self.leader.drain()
 
     def end_waits(self) -> None:
-        """Answers the writes that still wait as unknown, and the reads that do."""
+        """Ends all that waits: writes and changes of k are unknown, reads refused.
+
+        An attempt to lead is given up; who asked for it is told by the server that it was cut off.
+        """
         if self.leader is not None:
             self.leader.end_waits()
         for replica in (self.leader, self.follower):
             if replica is not None:
                 replica.reads.end()
+        ending = asyncio.create_task(self.candidacy.stop())
+        self._ending.add(ending)
+        ending.add_done_callback(self._ending.discard)
 
     async def stop(self) -> None:
         """Ends its role's work."""

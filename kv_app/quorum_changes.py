@@ -110,6 +110,7 @@ class QuorumChanges:
 
         Raises:
             MalformedError: It is not from 0 to the number of followers.
+            NotAttemptedError: The epoch has not begun, or the node stops.
             ChangeUnderWayError: k is being lowered.
         """
         owner = self._owner
@@ -123,7 +124,7 @@ class QuorumChanges:
             self._tracker.set_write_quorum(write_quorum)
             owner.try_form()
             return None
-        if not owner.is_open:
+        if owner.decision.standing is not Standing.OPEN:
             owner.check_may_write()
         if write_quorum == self.now.write_quorum == self.now.wanted:
             return self._newest
@@ -146,8 +147,10 @@ class QuorumChanges:
 
         Raises:
             MalformedError: It is not from 0 to the number of followers.
+            NotAttemptedError: The epoch has not begun, or the node stops.
             ChangeUnderWayError: k is being lowered.
-            OutcomeUnknownError: Too few followers answered in time: it may come into force later.
+            OutcomeUnknownError: Too few followers answered in time, or before the node stopped: it
+                may come into force later.
         """
         record = self.begin(write_quorum)
         if record is None:
@@ -161,6 +164,8 @@ class QuorumChanges:
                 raise unknown(record, "too few followers heard of the change in time") from None
             if self._owner.decision.standing is Standing.SUPERSEDED:
                 raise unknown(record, f"epoch {record.entry.epoch} is over")
+            if self.now.lowering is not None:
+                raise unknown(record, "the leader stopped")
         await self._owner.wait_committed(record)
 
     def restate(self) -> None:
@@ -208,6 +213,6 @@ class QuorumChanges:
             self._owner.append_config(raised)
 
     def end(self) -> None:
-        """Ends the wait for a lowering: it is in force, or its leader leads no more."""
+        """Ends the wait for a lowering: it is in force, or its leader leads no more, or stops."""
         if self._lowered is not None and not self._lowered.done():
             self._lowered.set_result(None)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import socket
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import psutil
@@ -18,7 +19,7 @@ from tests.cluster.nodes import clean_environment, free_ports, wait_until
 from tests.cluster.tool import ROOT
 
 if TYPE_CHECKING:
-    from tests.cluster.nodes import MakeCluster
+    from tests.cluster.nodes import Cluster, MakeCluster, Node
 
 
 def run_node(**variables: str) -> subprocess.CompletedProcess[str]:
@@ -109,6 +110,81 @@ def test_sigterm_refuses_the_writes_that_come_after_it(make_cluster: MakeCluster
     assert answer.startswith(b"HTTP/1.1 503 ")
     assert b'"reason":"draining"' in answer
     assert cluster.get("late", cluster.followers[0]).status_code == 404
+
+
+def ask(node: Node, method: str, path: str, body: str = "") -> socket.socket:
+    """Sends a request on a connection of its own."""
+    connection = socket.create_connection(("127.0.0.1", int(node.environment["PORT"])), timeout=10)
+    head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
+    return connection
+
+
+def error_on(connection: socket.socket) -> tuple[int, dict[str, Any]]:
+    """Returns the status and the error of the last answer on a connection."""
+    with connection:
+        answer = b"".join(iter(lambda: connection.recv(4096), b""))
+    head, body = answer.split(b"\r\n\r\n", 1)
+    assert b"application/json" in head, answer
+    return int(head.split()[1]), json.loads(body)["error"]
+
+
+def stop_in_peace(node: Node) -> None:
+    """Ends a node by SIGTERM; it must not take what waits for a bug."""
+    assert node.stop() in {0, -15}
+    log = node.info.logpath.read_text("utf-8")
+    assert "Traceback" not in log
+    assert "Exception in ASGI application" not in log
+
+
+def test_sigterm_answers_all_other_calls_that_wait_in_the_one_shape(
+    make_cluster: MakeCluster,
+) -> None:
+    """Reads are refused and changes unknown, whatever they wait for; nothing is called a bug."""
+    cluster = make_cluster(2, 1, REQUEST_TIMEOUT="30", HEARTBEAT_TIMEOUT_S="30")
+    cluster.wait_connected()
+    leader = cluster.leader
+    with cluster.followers[0].paused(), cluster.followers[1].paused():
+        read = ask(leader, "GET", "/kv/a?consistency=linearizable")
+        digests = ask(leader, "GET", "/admin/digests")
+        raising = ask(leader, "POST", "/admin/quorum", '{"write_quorum": 2}')
+        wait_until(lambda: cluster.links()["last_seq"] == 1, "the raise is in the log")
+        lowering = ask(leader, "POST", "/admin/quorum", '{"write_quorum": 0}')
+        wait_until(lambda: cluster.links()["last_seq"] == 2, "the lowering is in the log")
+        stop_in_peace(leader)
+        status, error = error_on(read)
+        assert (status, error["code"], error["definite"]) == (409, "not_confirmed", True)
+        for change, seq in ((raising, 1), (lowering, 2)):
+            status, error = error_on(change)
+            assert (status, error["code"], error["seq"]) == (504, "outcome_unknown", seq)
+            assert "stopped" in error["message"]
+        status, error = error_on(digests)
+        assert (status, error["code"], error["reason"]) == (503, "not_attempted", "draining")
+
+
+def test_sigterm_leaves_the_outcome_of_a_promotion_under_way_unknown(
+    make_cluster: MakeCluster,
+) -> None:
+    """Others have promised themselves to its epoch; who asked for it is told to look."""
+    cluster = make_cluster(2, 2)
+    cluster.wait_connected()
+    new, other = cluster.followers
+
+    def has_promised() -> bool:
+        return epoch_of(cluster, other) == 2
+
+    with cluster.leader.paused():  # the new one waits for it, for a while
+        promotion = ask(new, "POST", "/admin/promote", "{}")
+        wait_until(has_promised, "the other follower has promised itself to the next epoch")
+        stop_in_peace(new)
+        status, error = error_on(promotion)
+    assert (status, error["code"], error["definite"]) == (504, "outcome_unknown", False)
+    assert "stopped in the middle" in error["message"]
+
+
+def epoch_of(cluster: Cluster, node: Node) -> int:
+    """Returns the epoch that a node leads or has promised itself to."""
+    return int(cluster.client.get(f"{node.url}/admin/status").json()["epoch"])
 
 
 def is_listening(address: tuple[str, int]) -> bool:

@@ -79,3 +79,38 @@ def test_reads_that_wait_are_refused_at_the_end_of_their_leader(make_network: Ma
         assert await asyncio.wait_for(reading, 0.1) is False
 
     run(check)
+
+
+# --- the node stops -----------------------------------------------------------------------------
+
+
+def test_all_that_waits_for_followers_is_answered_when_the_node_stops(
+    make_network: MakeNetwork,
+) -> None:
+    """A write as unknown, a read as not confirmed, a promotion that only waits for k as done."""
+
+    async def check() -> None:
+        network = make_network(2)
+        leader = await network.start_leader(write_quorum=2)
+        network[1].confirms = network[2].confirms = False
+        leader.counted.clear()
+        record = leader.append(Operation.PUT, "k", "v", None)
+        waiting: list[asyncio.Task[object]] = [
+            asyncio.create_task(leader.wait_committed(record)),
+            asyncio.create_task(leader.voters.confirm()),
+            asyncio.create_task(leader.counted.wait()),
+        ]
+        await until(lambda: leader.waiting_writes and leader.voters._confirmations._waits)
+        leader.drain()
+        leader.end_waits()
+        write, read, promotion = await asyncio.wait_for(
+            asyncio.gather(*waiting, return_exceptions=True), timeout=1
+        )
+        assert isinstance(write, OutcomeUnknownError)
+        assert isinstance(read, NotConfirmedError)
+        assert promotion is True
+        with pytest.raises(OutcomeUnknownError, match="the leader stopped"):
+            await asyncio.wait_for(leader.wait_committed(record), timeout=1)  # a late retry
+        await leader.stop()
+
+    run(check)

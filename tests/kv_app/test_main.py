@@ -5,15 +5,36 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
+import pytest
 
 from kv_app.main import NodeApp, create_app
 from kv_app.settings import Settings
-from tests.kv_app.fakes import run
+from tests.kv_app.fakes import run, until
+from tests.kv_app.nodes import error_of, serve, serve_follower, wait_ready
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kv_app.node import Node
+    from tests.kv_app.fakes import FakeNetwork
+
+    MakeNetwork = Callable[[int], FakeNetwork]
 
 KEYS = 10_000
+DUMP: dict[str, Any] = {
+    "type": "http",
+    "asgi": {"version": "3.0", "spec_version": "2.3"},
+    "http_version": "1.1",
+    "method": "GET",
+    "path": "/dump",
+    "raw_path": b"/dump",
+    "query_string": b"",
+    "headers": [],
+    "server": ("127.0.0.1", 80),
+}
 
 
 async def fill(app: NodeApp) -> None:
@@ -43,19 +64,19 @@ async def dump(app: NodeApp, leaves_after: float) -> list[Any]:
         if len(sent) > leaves_after:
             has_left.set()
 
-    scope = {
-        "type": "http",
-        "asgi": {"version": "3.0", "spec_version": "2.3"},
-        "http_version": "1.1",
-        "method": "GET",
-        "path": "/dump",
-        "raw_path": b"/dump",
-        "query_string": b"",
-        "headers": [],
-        "server": ("127.0.0.1", 80),
-    }
-    await app(scope, receive, send)
+    await app(dict(DUMP), receive, send)
     return sent
+
+
+def node_of(client: httpx.AsyncClient) -> Node:
+    """Returns the node behind a client."""
+    node: Node = client._transport.app.node  # type: ignore[attr-defined]
+    return node
+
+
+async def hang(*_: object) -> None:
+    """Stands for what may take longer than a node has to stop."""
+    await asyncio.Event().wait()
 
 
 def test_dump_that_nobody_takes_any_more_is_given_up() -> None:
@@ -70,6 +91,109 @@ def test_dump_that_nobody_takes_any_more_is_given_up() -> None:
         assert len(json.loads(body)) == KEYS
         abandoned = await dump(app, leaves_after=3)
         assert len(abandoned) < len(whole) // 2
+        await app.node.stop()
+
+    run(main)
+
+
+# --- a node that stops --------------------------------------------------------------------------
+
+
+def test_calls_that_wait_for_followers_are_answered_in_the_one_shape_when_the_node_stops(
+    make_network: MakeNetwork,
+) -> None:
+    """A read that waits for a confirmation, and a change of k; nothing waits for its time."""
+    network = make_network(2)
+
+    async def check(client: httpx.AsyncClient) -> None:
+        await wait_ready(client)
+        network[1].confirms = network[2].confirms = False
+        asked = len(network[1].client.frames)
+        read = asyncio.create_task(client.get("/kv/a?consistency=linearizable"))
+        await until(lambda: len(network[1].client.frames) > asked)
+        change = asyncio.create_task(client.post("/admin/quorum", json={"write_quorum": 2}))
+        await network[1].client.has_sent(1)
+        node = node_of(client)
+        node.drain()
+        node.end_waits()
+        error_of(await read, "not_confirmed")
+        assert error_of(await change, "outcome_unknown")["seq"] == 1
+
+    urls = tuple(network.followers)
+    serve(check, follower_urls=urls, write_quorum=1, request_timeout_s=3600)
+
+
+def test_promotion_that_is_under_way_when_the_node_stops_is_unknown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The node may hold the base of the new epoch by then, and lead with it when it is back."""
+    monkeypatch.setattr("kv_app.candidacy.promote", hang)
+
+    async def check(client: httpx.AsyncClient) -> None:
+        node = node_of(client)
+        promotion = asyncio.create_task(client.post("/admin/promote", json={}))
+        await until(lambda: node.candidacy.is_under_way)
+        node.drain()
+        node.end_waits()
+        error = error_of(await promotion, "outcome_unknown")
+        assert "in the middle of POST /admin/promote" in error["message"]
+        await until(lambda: not node.candidacy.is_under_way)
+
+    serve_follower(check)
+
+
+@pytest.mark.parametrize("is_draining", [True, False])
+def test_read_that_the_server_cuts_off_at_the_end_is_refused(
+    monkeypatch: pytest.MonkeyPatch, *, is_draining: bool
+) -> None:
+    """One that asks a follower that is frozen, say. A server that goes on sees its own cut."""
+    monkeypatch.setattr("kv_app.api.admin._ask_all", hang)
+
+    async def check(client: httpx.AsyncClient) -> None:
+        node = node_of(client)
+        read = asyncio.create_task(client.get("/admin/digests"))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert not read.done()
+        if is_draining:
+            node.drain()
+        read.cancel()
+        if is_draining:
+            assert error_of(await read, "not_attempted")["reason"] == "draining"
+        else:
+            with pytest.raises(asyncio.CancelledError):
+                await read
+
+    serve(check)
+
+
+def test_answer_that_the_server_cuts_off_at_the_end_has_no_second_beginning() -> None:
+    """Its client sees that it is not whole, for the connection ends."""
+
+    async def main() -> None:
+        app = create_app(Settings())
+        app.node.start()
+        await fill(app)
+        sent: list[Any] = []
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+            if message.get("body"):
+                await hang()
+
+        async def receive() -> dict[str, Any]:
+            await hang()
+            raise AssertionError
+
+        call = asyncio.create_task(app(dict(DUMP), receive, send))
+        await until(lambda: len(sent) == 2)
+        app.node.drain()
+        call.cancel()
+        await call
+        assert [message["type"] for message in sent] == [
+            "http.response.start",
+            "http.response.body",
+        ]
         await app.node.stop()
 
     run(main)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kv_app.errors import OutcomeUnknownError
+from kv_app.errors import NotAttemptedError, OutcomeUnknownError
 from kv_app.leader import Leader
 from kv_app.messages import Operation
 from kv_app.meta import BaseRecord, Config, Member, Promise, Role
@@ -193,3 +193,46 @@ async def start_promoted(network: FakeNetwork, config: Config) -> Leader:
     leader.start()
     await until(lambda: leader.is_open and all(link.counts for link in leader.links))
     return leader
+
+
+# --- a node that stops --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("write_quorum", [1, 3])
+def test_change_that_waits_when_the_node_stops_is_unknown(
+    make_network: MakeNetwork, write_quorum: int
+) -> None:
+    """A lowering and a raise alike: their records are in the log."""
+
+    async def check() -> None:
+        leader = await make_network(3).start_leader(write_quorum=2)
+        waiting: asyncio.Task[Any] = asyncio.create_task(
+            change_in_vain(leader.quorum_changes, write_quorum)
+        )
+        await until(lambda: leader.log.last_seq == 1)
+        await asyncio.sleep(0)
+        leader.drain()
+        leader.end_waits()
+        error = await asyncio.wait_for(waiting, timeout=1)
+        assert "the leader stopped" in error.message
+        assert error.details["seq"] == 1
+        await leader.stop()
+
+    run(check)
+
+
+def test_change_that_comes_while_the_node_stops_is_not_attempted(
+    make_network: MakeNetwork,
+) -> None:
+    """It leaves no record, and the old k stays."""
+
+    async def check() -> None:
+        leader = await make_network(2).start_leader(write_quorum=1)
+        leader.drain()
+        for write_quorum in (1, 2):
+            with pytest.raises(NotAttemptedError, match="stopping"):
+                await leader.quorum_changes.change(write_quorum)
+        assert (leader.write_quorum, leader.log.last_seq) == (1, 0)
+        await leader.stop()
+
+    run(check)
