@@ -72,6 +72,7 @@ class Candidacy:
         self._peers = peers
         self._on_failure = on_failure
         self._attempt: asyncio.Task[Promoted] | None = None
+        self._wish = Wish()
 
     @property
     def is_under_way(self) -> bool:
@@ -85,7 +86,9 @@ class Candidacy:
             await asyncio.gather(self._attempt, return_exceptions=True)
 
     async def promote(self, wish: Wish) -> Promoted:
-        """Makes the node the leader of a new epoch; joins an attempt that is under way.
+        """Makes the node the leader of a new epoch.
+
+        Joins an attempt that is under way, if that is what is wished, and else waits for its end.
 
         Raises:
             NotEnoughSurvivorsError: Who answers need not hold all that was acknowledged.
@@ -93,16 +96,25 @@ class Candidacy:
             LedElsewhereError: Another node leads, and this one wants to lead by itself.
             NotAttemptedError: It forms a cluster, or stops.
         """
+        has_waited = False
         while True:
             if self._node.is_draining:
                 raise NotAttemptedError(
                     "The node is stopping; promote another one.", reason="draining"
                 )
             leader = self._node.leader
-            if leader is not None and not (wish.force and leader.base is not None):
+            is_anew = (
+                wish.force and not has_waited and leader is not None and leader.base is not None
+            )
+            if leader is not None and not is_anew:
                 return _leads_already(leader)
             if self._attempt is None or self._attempt.done():
+                self._wish = wish
                 self._attempt = asyncio.create_task(self._promote(wish))
+            elif not _serves(self._wish, wish):
+                await asyncio.gather(asyncio.shield(self._attempt), return_exceptions=True)
+                has_waited = True
+                continue
             try:
                 return await asyncio.shield(self._attempt)
             except LedElsewhereError:
@@ -149,6 +161,18 @@ class Candidacy:
             f"The base of epoch {candidate.epoch} did not come to a majority of the nodes in time; "
             "try again."
         )
+
+
+def _serves(made: Wish, wish: Wish) -> bool:
+    """Tells if an attempt that was made for one wish does for another one what it asks."""
+    if wish.is_own:
+        return True
+    is_forced = made.force or not wish.force
+    return (
+        is_forced
+        and wish.urls in {(), made.urls}
+        and wish.write_quorum in {None, made.write_quorum}
+    )
 
 
 def _leads_already(leader: Leader) -> Promoted:

@@ -48,6 +48,7 @@ class Comeback:
         self.obstacle = ""
         self._node = node
         self._began_with = 0
+        self._urls: tuple[str, ...] = ()
         self._pause_s = FIRST_PAUSE_S
         self._task: asyncio.Task[None] | None = None
 
@@ -56,13 +57,15 @@ class Comeback:
         """True from its beginning to its end."""
         return self._task is not None and not self._task.done()
 
-    def begin(self, after_s: float) -> None:
+    def begin(self, after_s: float, urls: tuple[str, ...] = ()) -> None:
         """Begins to lead again, unless another node does meanwhile, or it has begun already.
 
         Args:
             after_s: How long that other node is waited for at least.
+            urls: Whom to ask, if it does not know the members itself.
         """
         if not self.is_under_way:
+            self._urls = urls
             self._began_with = self._node.replica.base_epoch
             self._task = asyncio.create_task(self._lead_again(after_s))
 
@@ -71,7 +74,7 @@ class Comeback:
         if self._task is not None:
             self._task.cancel()
             self._task = None
-            self.begin(after_s=0)
+            self.begin(0, self._urls)
 
     async def stop(self) -> None:
         """Ends it."""
@@ -106,7 +109,7 @@ class Comeback:
     async def _try_to_lead(self) -> bool:
         """Tries once; returns True if there is nothing to be tried any more."""
         try:
-            await self._node.candidacy.promote(Wish(is_own=True))
+            await self._node.candidacy.promote(Wish(self._urls, is_own=True))
         except NobodyHoldsDataError as error:
             self.obstacle = str(error)
             if self._node.replica.settings.role is Role.LEADER:

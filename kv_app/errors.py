@@ -172,7 +172,7 @@ class NotReadyError(StoreError):
 
 
 class OutcomeUnknownError(StoreError):
-    """The write is in the log but its quorum did not answer in time: it may commit later."""
+    """It may take effect later: it is in the log, and its quorum did not answer in time."""
 
     code = "outcome_unknown"
     http_status = 504

@@ -34,6 +34,7 @@ from kv_app.messages import Hello, Version
 from kv_app.meta import BaseRecord, Meta, Position, Promise, Role
 from kv_app.peers import HttpPeers, Peers
 from kv_app.promoter import Promotion
+from kv_app.recall import Recalls
 from kv_app.replica import Replica
 from kv_app.respondent import Respondent
 from kv_app.session import Session
@@ -108,6 +109,7 @@ class Node:
         self.respondent = Respondent(self)
         self.candidacy = Candidacy(self, peers, self._on_failure)
         self._comeback = Comeback(self)
+        self._recalls = Recalls(self, peers)
         self._executor = executor
         self._now_ns = now_ns
         self._delays: DelayModel | None = None
@@ -128,6 +130,10 @@ class Node:
             if storage.notice:
                 logger.warning("%s", storage.notice)
         self.replica = Replica(settings, meta, storage, self._on_failure, self._executor)
+        self._take_up_role()
+        self._recalls.start()
+
+    def _take_up_role(self) -> None:
         base, promise = self.replica.meta.base, self.replica.meta.promise
         if base is None and promise is None and self._kept_role() is Role.LEADER:
             self._form()
@@ -221,6 +227,7 @@ class Node:
 
     async def stop(self) -> None:
         """Ends its role's work."""
+        await self._recalls.stop()
         await self._comeback.stop()
         await self.candidacy.stop()
         for role in (self.candidate, self.leader, self.follower):
@@ -281,6 +288,12 @@ class Node:
         if self.follower is not None:
             self.follower.release(promised)
 
+    def lead_again(self, urls: tuple[str, ...]) -> None:
+        """Begins to lead again, unless it has a role or another node leads it."""
+        if self.misses_leader and not self.is_draining:
+            logger.warning("led the cluster of %s, and lost its data", ", ".join(urls))
+            self._comeback.begin(0, urls)
+
     def _step_down(self, promised: int) -> None:
         """Leads no more, and wants to lead no epoch below a newer one."""
         candidate, self.candidate = self.candidate, None
@@ -324,6 +337,12 @@ class Node:
     def is_led(self) -> bool:
         """True while a leader has a channel to it."""
         return self.follower is not None and self.follower.is_led
+
+    @property
+    def misses_leader(self) -> bool:
+        """True while it follows nobody, and neither leads nor wants to."""
+        is_busy = self._comeback.is_under_way or self.candidacy.is_under_way
+        return not (self.is_led or is_busy or self.leader or self.candidate)
 
     def stand(self, promotion: Promotion) -> Leader:
         """Begins to lead an epoch whose base this node holds; it opens once others do too."""

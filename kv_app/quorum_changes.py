@@ -161,7 +161,7 @@ class QuorumChanges:
                 async with asyncio.timeout(self._request_timeout_s):
                     await asyncio.shield(lowered)
             except TimeoutError:
-                raise unknown(record, "too few followers heard of the change in time") from None
+                raise unknown(record, "too few followers heard of it in time") from None
             if self._owner.decision.standing is Standing.SUPERSEDED:
                 raise unknown(record, f"epoch {record.entry.epoch} is over")
             if self.now.lowering is not None:

@@ -14,6 +14,7 @@ from kv_app.failover.calls import (
     Probe,
     Probed,
     Question,
+    Recall,
     Seal,
     Sealed,
 )
@@ -43,6 +44,9 @@ class RespondentOwner(Protocol):
     def give_way(self, promised: int) -> None:
         """Leads no more, and takes nothing of the epochs before a newer one."""
 
+    def lead_again(self, urls: tuple[str, ...]) -> None:
+        """Begins to lead again, unless it has a role or another node leads it."""
+
 
 class Respondent:
     """Answers for one node; what it asks of itself, too, when it wants to lead."""
@@ -66,6 +70,9 @@ class Respondent:
                 return self._denial(question) or Held()
             case Fetch():
                 return self._denial(question) or self._fetched(question)
+            case Recall():
+                self._recalled(question)
+                return self.probed()
 
     def probed(self) -> Probed:
         """Returns where the node stands."""
@@ -133,6 +140,13 @@ class Respondent:
             if self._denial(question) is not None:
                 return
             yield frame
+
+    def _recalled(self, recall: Recall) -> None:
+        replica = self.replica
+        is_meant = recall.leader_id == replica.settings.node_id
+        has_nothing = replica.is_empty and replica.meta.base is None
+        if is_meant and has_nothing and replica.meta.cluster_id in {"", recall.cluster_id}:
+            self._node.lead_again(recall.urls)
 
     def _denial(self, question: Check | Fetch | FetchWhole) -> Denied | None:
         meta = self.replica.meta

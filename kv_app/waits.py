@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from kv_app.errors import OutcomeUnknownError, StoreError
 from kv_app.log import LogRecord
+from kv_app.messages import Operation
 
 
 class Waits:
@@ -113,10 +114,12 @@ class Waits:
 
 
 def unknown(record: LogRecord, why: str) -> StoreError:
-    """Returns the error of a write that is in the log but not known to be committed."""
+    """Returns the error of what is in the log but not known to be committed."""
+    what, advice = "write", "ask again with the same Idempotency-Key, or read the key"
+    if record.entry.operation == Operation.CONFIG:
+        what, advice = "change", "look at /admin/quorum, and bring followers back"
     return OutcomeUnknownError(
-        f"The write is in the log but {why}: it may commit later; "
-        "ask again with the same Idempotency-Key, or read the key.",
+        f"The {what} is in the log but {why}: it may commit later; {advice}.",
         epoch=record.entry.epoch,
         seq=record.entry.seq,
         follower_acks=record.ack_count,

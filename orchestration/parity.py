@@ -234,7 +234,7 @@ def _uncommitted(positions: Positions) -> str:
     waiting = positions.last_seq - positions.stable_seq
     return (
         f"{waiting} entries of the leader still wait for their write quorum, "
-        "so its contents are not final; bring the missing followers back or lower k"
+        "so its contents are not final; bring the missing followers back"
     )
 
 

@@ -11,6 +11,7 @@ from kv_app.errors import (
     NotAttemptedError,
     NotEnoughSurvivorsError,
     OutbidError,
+    OutcomeUnknownError,
     TooLargeError,
     UnauthorizedError,
 )
@@ -21,7 +22,12 @@ from kv_app.settings import is_base_url
 
 _ERRORS = document_errors(UnauthorizedError, InternalError)
 _PROMOTE_ERRORS = document_errors(
-    MalformedError, TooLargeError, NotEnoughSurvivorsError, OutbidError, NotAttemptedError
+    MalformedError,
+    TooLargeError,
+    NotEnoughSurvivorsError,
+    OutbidError,
+    NotAttemptedError,
+    OutcomeUnknownError,
 )
 
 

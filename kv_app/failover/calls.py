@@ -50,6 +50,22 @@ class Fetch(msgspec.Struct, frozen=True, tag=True):
     ranges: list[SeqRange]
 
 
+class Recall(msgspec.Struct, frozen=True, tag=True):
+    """Tells a node that it led a cluster, which it does not know if it has lost everything.
+
+    The answer is that to a ``Probe``.
+
+    Attributes:
+        cluster_id: Which one.
+        leader_id: The name of the node that is meant; others do nothing.
+        urls: All members.
+    """
+
+    cluster_id: str
+    leader_id: str
+    urls: tuple[str, ...]
+
+
 class FetchWhole(msgspec.Struct, frozen=True, tag=True):
     """Asks a node for all that is settled: the versions and the idempotency keys.
 
@@ -62,7 +78,7 @@ class FetchWhole(msgspec.Struct, frozen=True, tag=True):
     incarnation: str
 
 
-Question = Probe | Seal | Check | Fetch
+Question = Probe | Seal | Check | Fetch | Recall
 
 # --- answers -----------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ from tests.campaigns.mutation import Mutation
 
 ABDICATION = ("tests/kv_app/test_abdication.py",)
 ATTEMPTS = ("tests/simulation/test_attempts.py",)
+CANDIDACY = ("tests/kv_app/test_candidacy.py",)
 COMEBACK = ("tests/kv_app/test_comeback.py",)
 FOLLOWER = ("tests/kv_app/test_follower.py",)
 FOLLOWER_DISK = ("tests/kv_app/test_follower_disk.py",)
@@ -307,5 +308,40 @@ FAILOVER = (
         "        is_durable = self._tracker.durable_seq >= seq\n",
         "        is_durable = True\n",
         QUORUM_CHANGES,
+    ),
+    Mutation(
+        "nobody tells a node without data that it led",
+        "kv_app/respondent.py",
+        "            self._node.lead_again(recall.urls)\n",
+        "            pass\n",
+        ATTEMPTS,
+    ),
+    Mutation(
+        "any attempt under way is joined",
+        "kv_app/candidacy.py",
+        "            elif not _serves(self._wish, wish):\n",
+        "            elif False:\n",
+        CANDIDACY,
+    ),
+    Mutation(
+        "what was settled is not kept aside after force",
+        "kv_app/replica.py",
+        "        is_forced = self.base_epoch < record.forced\n",
+        "        is_forced = False\n",
+        SWITCH,
+    ),
+    Mutation(
+        "what a snapshot shows is kept aside",
+        "kv_app/staged.py",
+        "        if is_after_base or entry.seq > whole.position:\n",
+        "        if True:\n",
+        SWITCH,
+    ),
+    Mutation(
+        "what lies beyond a base passes for a part of it",
+        "kv_app/staged.py",
+        "        if is_after_base or entry.seq > whole.position:\n",
+        "        if entry.seq > whole.position:\n",
+        SWITCH,
     ),
 )

@@ -165,6 +165,29 @@ def test_leader_that_is_killed_and_started_leads_again(
     wait_equal(cluster)
 
 
+@pytest.mark.parametrize("is_durable", [False, True], ids=["memory", "disk"])
+def test_promoted_follower_that_is_killed_and_started_leads_again(
+    make_cluster: MakeCluster, tmp_path: Path, *, is_durable: bool
+) -> None:
+    """Without a disk it does not know that it led, and nobody's URL: the others tell it."""
+    cluster = make_cluster(2, 1)
+    if is_durable:
+        put_on_disks(cluster, tmp_path)
+    cluster.wait_connected()
+    old, new = cluster.leader, cluster.followers[1]
+    assert cluster.put("a", "before").status_code == 200
+    assert promote(cluster, new).status_code == 200
+    wait_follows(cluster, old, new, 2)
+    assert put(cluster, new, "b", "before").status_code == 200
+    new.kill()
+    cluster.start(new.name)
+    wait_until(lambda: put(cluster, new, "c", "after").status_code == 200, "it leads again")
+    assert cluster.client.get(f"{new.url}/kv/b").json()["value"] == "before"
+    for node in (old, cluster.followers[0]):
+        wait_follows(cluster, node, new, status(cluster, new)["epoch"])
+    wait_equal(cluster)
+
+
 def test_promotion_with_too_few_names_who_is_missing(make_cluster: MakeCluster) -> None:
     """At k=1 every follower has to answer, for any may be the only one."""
     cluster = make_cluster(3, 1)

@@ -794,6 +794,7 @@ PROMOTE_CODES = {
     "409": {"not_enough_survivors", "outbid"},
     "413": {"too_large"},
     "503": {"not_attempted"},
+    "504": {"outcome_unknown"},
     **DATA_CODES,
 }
 

@@ -10,6 +10,7 @@ import pytest
 from kv_app import candidacy as module
 from kv_app.candidacy import Candidacy
 from kv_app.errors import OutbidError
+from kv_app.promoter import Wish
 from tests.kv_app.fakes import run
 
 if TYPE_CHECKING:
@@ -41,10 +42,12 @@ class FakeCandidate:
 
 
 class FakeNode:
-    """Has a candidate and nothing else."""
+    """Has a candidate perhaps, and nothing else."""
 
-    def __init__(self, candidate: FakeCandidate) -> None:
-        self.candidate: FakeCandidate | None = candidate
+    def __init__(self, candidate: FakeCandidate | None = None) -> None:
+        self.candidate = candidate
+        self.leader = self.respondent = None
+        self.is_draining = False
 
 
 @pytest.mark.parametrize(
@@ -76,3 +79,50 @@ def test_candidate_is_given_up_once_nothing_more_of_its_base_comes_to_others(
         assert (node.candidate is None) is not opens
 
     run(check)
+
+
+OWN = Wish(is_own=True)
+FORCED = Wish(force=True)
+
+
+@pytest.mark.parametrize(
+    ("under_way", "wish", "joins"),
+    [
+        (OWN, Wish(), True),
+        (OWN, OWN, True),
+        (FORCED, Wish(), True),
+        (FORCED, OWN, True),
+        (Wish(write_quorum=2), Wish(write_quorum=2), True),
+        (OWN, FORCED, False),
+        (OWN, Wish(write_quorum=2), False),
+        (Wish(write_quorum=1), Wish(write_quorum=2), False),
+        (OWN, Wish(("http://a",)), False),
+    ],
+)
+def test_attempt_under_way_is_joined_if_it_does_what_is_wished(
+    monkeypatch: pytest.MonkeyPatch, under_way: Wish, wish: Wish, *, joins: bool
+) -> None:
+    """An operator's force would be lost in an attempt that is refused; after it, it is made."""
+    made: list[Wish] = []
+
+    async def check() -> None:
+        is_asked = asyncio.Event()
+
+        async def attempt(_node: object, _peers: object, wish: Wish) -> None:
+            made.append(wish)
+            await is_asked.wait()
+            raise OutbidError(f"attempt {len(made)}")
+
+        monkeypatch.setattr(module, "promote", attempt)
+        candidacy = Candidacy(cast("Any", FakeNode()), cast("Any", None), lambda _: None)
+        tasks = []
+        for one in (under_way, wish):
+            tasks.append(asyncio.create_task(candidacy.promote(one)))
+            await asyncio.sleep(0)  # each has seen what is under way
+            await asyncio.sleep(0)
+        is_asked.set()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [str(one) for one in results] == ["attempt 1", "attempt 1" if joins else "attempt 2"]
+
+    run(check)
+    assert made == ([under_way] if joins else [under_way, wish])

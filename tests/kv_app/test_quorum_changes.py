@@ -30,7 +30,7 @@ TIMEOUT_S = 0.02
 
 async def change_in_vain(changes: QuorumChanges, write_quorum: int) -> OutcomeUnknownError:
     """Asks for a change of k whose outcome must be unknown."""
-    with pytest.raises(OutcomeUnknownError) as unknown:
+    with pytest.raises(OutcomeUnknownError, match=r"^The change .* /admin/quorum") as unknown:
         await changes.change(write_quorum)
     return unknown.value
 

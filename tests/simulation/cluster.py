@@ -302,7 +302,7 @@ class Cluster:
 
     def kill_tasks(self, node: Node) -> None:
         """Ends a dead process's tasks; what they still do reaches nobody."""
-        tasks = [node._comeback._task, node.candidacy._attempt]
+        tasks = [node._comeback._task, node._recalls._task, node.candidacy._attempt]
         for leader in (node.leader, node.candidate):
             if leader is not None:
                 tasks += leader._tasks

@@ -129,3 +129,21 @@ def test_retry_of_a_write_that_an_epoch_began_without_is_a_new_write() -> None:
         assert one.node(1).state.values() == {"a": "again", "b": "in between"}
 
     play(script, followers=3, write_quorum=2)
+
+
+@pytest.mark.parametrize("is_durable", [True, False])
+def test_promoted_node_that_loses_its_data_is_called_back_to_lead(*, is_durable: bool) -> None:
+    """It has nobody's URL, and the others would wait for it."""
+
+    async def script(one: Script) -> None:
+        await one.put(one.node(0), "a", "1")
+        assert isinstance(await one.promote(2), Promoted)
+        await one.ready()
+        await one.put(one.node(2), "b", "2")
+        one.host(2).crash(wiped=True)
+        one.host(2).start()
+        await one.ready()
+        assert one.node(2).leader is not None
+        assert one.node(2).state.values() == {"a": "1", "b": "2"}
+
+    play(script, followers=2, write_quorum=1, is_durable=is_durable)
