@@ -22,14 +22,8 @@ class Parsed(click.ParamType[Any]):
         return self._parse(value, option) if isinstance(value, str) else value
 
 
-def _url(text: str, name: str) -> str:
-    if not text.startswith(("http://", "https://")):
-        raise limits.bad(name, text, "the leader's URL, such as http://127.0.0.1:8000")
-    return text.rstrip("/")
-
-
 DELAY = Parsed("MS:MS", limits.DELAY_MS.parse)
-URL = Parsed("URL", _url)
+URL = Parsed("URL", limits.parse_url)
 FOLLOWERS = Parsed("N", limits.FOLLOWERS.parse)
 attach_option = click.option("--attach", "attach_url", type=URL, help="Leader of a cluster.")
 json_option = click.option("--json", "is_json", is_flag=True, help="Print JSON.")

@@ -247,6 +247,8 @@ class Control:
     ) -> dict[str, Any]:
         try:
             response = self._client.request(method, url + path, json=json, timeout=timeout_s)
+        except (httpx.InvalidURL, UnicodeError) as error:  # what is no name of a host is the latter
+            raise ClusterError(f"{url} is no URL that can be asked: {error}") from error
         except httpx.HTTPError as error:
             reason = str(error) or type(error).__name__
             is_harmless = method == "GET" or isinstance(error, _UNSENT)

@@ -1,8 +1,8 @@
 """Finds out where the nodes of a cluster stand, and what a promotion would come to. Reads only."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 from orchestration.control import Control
 from orchestration.errors import ClusterError, RefusedError
@@ -101,7 +101,9 @@ class Outlook:
         is_old_leader_here: Whether the newest base's leader answers as one of its voters.
         missing: Names of the nodes that do not answer, or have no data.
         reason: Why a promotion would be refused; empty if it would not.
-        next_quorum: The k with which a new epoch would begin.
+        others: How many voters that answer would follow the new leader.
+        next_quorum: The k with which a new epoch would begin: what is wanted, if ``others`` can
+            meet it.
     """
 
     nodes: Mapping[str, NodeStatus]
@@ -120,12 +122,17 @@ class Outlook:
     is_old_leader_here: bool
     missing: tuple[str, ...]
     reason: str
+    others: int
     next_quorum: int
 
     @property
     def data_survive(self) -> int:
         """How many nodes may be lost after a promotion before data are: k - 1 beside the leader."""
         return max(0, self.next_quorum - 1)
+
+    def wishing(self, quorum: int | None) -> Self:
+        """The same, if a promotion is to ask for a k; None asks for none."""
+        return self if quorum is None else replace(self, next_quorum=min(quorum, self.others))
 
 
 def look(control: Control, urls: Sequence[str]) -> Outlook:
@@ -236,6 +243,7 @@ def judge(
         reason = "the write quorum was 0: only the old leader surely holds what was acknowledged"
     elif not is_here and survivors < required:
         reason = f"{required} of {followers} followers have to answer, {survivors} do"
+    others = max(0, len(voters) - 1)
     return Outlook(
         nodes,
         silent,
@@ -253,7 +261,8 @@ def judge(
         is_here,
         missing,
         reason,
-        min(wanted, max(0, len(voters) - 1)),
+        others,
+        min(wanted, others),
     )
 
 

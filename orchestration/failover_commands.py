@@ -45,9 +45,9 @@ def failover(
     """
     console = make_console(stderr=is_json)
     with Control.from_environment() as control, SignalGuard():
-        outlook = look(control, urls or kept_urls())
+        outlook = look(control, urls or kept_urls()).wishing(quorum)
         target = _target(outlook, to)
-        explain(console, outlook, target, quorum)
+        explain(console, outlook, target)
         if target is not None and target is outlook.leader:
             console.print(f"{target.node_id} leads epoch {target.epoch}: there is nothing to do.")
             _print_json(is_json, outlook, None)
@@ -60,8 +60,9 @@ def failover(
         if is_dry_run:
             _print_json(is_json, outlook, None)
             return 0
-        if not is_agreed and not click.confirm(_question(outlook, target), err=True):
-            console.print("Nothing was changed.")
+        if not is_agreed and (why := _disagreement(_question(outlook, target))):
+            _print_json(is_json, outlook, None)
+            console.print(why, soft_wrap=True)
             return REFUSED
         done = promote(control, target, quorum, force=force)
     tell(console, done)
@@ -302,9 +303,16 @@ def _question(outlook: Outlook, target: NodeStatus) -> str:
     return f"Promote {target.node_id} ({target.url}){instead}?"
 
 
-def explain(
-    console: Console, outlook: Outlook, target: NodeStatus | None, quorum: int | None
-) -> None:
+def _disagreement(question: str) -> str:
+    """Ask; why nothing is done then, empty if the user agrees."""
+    try:
+        return "" if click.confirm(question, err=True) else "Nothing was changed."
+    except (click.Abort, RuntimeError):  # stdin has ended, or is closed; Ctrl-C is `Interrupted`
+        click.echo(err=True)  # ends the line of the question
+        return "Nothing was changed, for nobody answered: say --yes to agree without being asked."
+
+
+def explain(console: Console, outlook: Outlook, target: NodeStatus | None) -> None:
     """Show who answers, what is missing, and what would be promised afterwards."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("node", "url", "role", "epoch", "base", "holds", "newest", "holes"):
@@ -331,9 +339,9 @@ def explain(
             f"{_how_cut_off(outlook, outlook.cut_off)}: it acknowledges no write.", soft_wrap=True
         )
     if not outlook.reason:
-        k = outlook.next_quorum if quorum is None else min(quorum, outlook.next_quorum or quorum)
         console.print(
-            f"Afterwards k={k}: data survive {_losses(max(0, k - 1))} beside the leader.",
+            f"Afterwards k={outlook.next_quorum}: data survive {_losses(outlook.data_survive)} "
+            "beside the leader.",
             soft_wrap=True,
         )
 

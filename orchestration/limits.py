@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
+from urllib.parse import urlsplit
 
 from orchestration.errors import UsageError
 
@@ -169,6 +170,21 @@ DELAY_MS = Span(0.0, 60_000.0, float, "a range of delays in ms, such as 0:100, w
 def bad(name: str, given: object, allowed: str) -> UsageError:
     """The sentence for a bad value: where it was given, what was given, what is allowed."""
     return UsageError(f"{name} was given {str(given)!r}, but it must be {allowed}.")
+
+
+def parse_url(text: str, name: str) -> str:
+    """The URL of a node that ``text`` says, without a slash at its end."""
+    allowed = "the URL of a node, such as http://127.0.0.1:8000"
+    try:
+        parts = urlsplit(text)
+        host, port = parts.hostname or "", parts.port
+        host.encode("idna")
+    except ValueError:  # a port that is none, a broken IPv6 address, a name that none can look up
+        raise bad(name, text, allowed) from None
+    is_printable = text.isprintable() and " " not in text
+    if parts.scheme not in {"http", "https"} or not host or port == 0 or not is_printable:
+        raise bad(name, text, allowed)
+    return text.rstrip("/")
 
 
 def parse_quorums(text: str, name: str, followers: int) -> tuple[int, ...]:

@@ -195,10 +195,11 @@ def _attach(request: SweepRequest, found: Mapping[str, str]) -> SweepRequest:
     if spawn in _TRUE:
         return request
     urls = [url.strip() for url in found.get("FOLLOWER_URLS", "").split(",")]
+    leader_url = found.get("LEADER_URL", "http://127.0.0.1:8000")
     return replace(
         request,
-        attach_url=found.get("LEADER_URL", "http://127.0.0.1:8000"),
-        reached_urls=tuple(url for url in urls if url),
+        attach_url=limits.parse_url(leader_url, "LEADER_URL"),
+        reached_urls=tuple(limits.parse_url(url, "FOLLOWER_URLS") for url in urls if url),
     )
 
 

@@ -158,7 +158,7 @@ class _Reader:
                 read_from=load.read_from,
                 processes=check("load.processes", _in(limits.PROCESSES), load.processes),
                 engine=cluster.engine,
-                attach_url=cluster.attach,
+                attach_url=check("cluster.attach", limits.parse_url, cluster.attach),
                 followers=check("cluster.followers", _in(limits.FOLLOWERS), cluster.followers),
                 delay_ms=check("cluster.delay_ms", limits.DELAY_MS.check, _pair(cluster.delay_ms)),
                 acks=_acks(cluster.ack),

@@ -156,7 +156,9 @@ def test_failover_without_a_terminal_and_without_yes_changes_nothing(
     cluster.wait_connected()
     cluster.leader.kill()
     asked = tool.run("failover", "--node", cluster.followers[0].url)
-    assert asked.returncode != 0
+    assert asked.returncode == 2, asked.stderr
+    assert "Nothing was changed" in asked.stdout
+    assert "--yes" in asked.stdout
     assert not open_leaders(cluster)
     unknown = tool.run("failover")
     assert unknown.returncode != 0

@@ -49,6 +49,7 @@ class Tool:
             self.command(*arguments),
             env={**self.environment, **environment},
             cwd=ROOT,
+            stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             timeout=120,

@@ -72,6 +72,29 @@ def test_a_bad_option_is_refused_in_one_sentence(
         assert word in captured.err
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["failover", "--node"],
+        ["watch", "--node"],
+        ["status", "--attach"],
+        ["parity", "--attach"],
+        ["web", "--attach"],
+        ["sweep", "--attach"],
+        ["saturate", "--attach"],
+    ],
+)
+def test_a_url_that_is_none_is_refused_in_one_sentence(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A crash would end with 1, the code of a violation."""
+    url = "http://127.0.0.1:80a"
+    assert run([*arguments, url]) == 64
+    told = capsys.readouterr().err
+    assert f"{arguments[-1]} was given {url!r}, but it must be the URL of a node" in told
+    assert told.count("\n") == 1
+
+
 @pytest.mark.parametrize("arguments", [["no-such-command"], ["report"], ["up", "--port", "80"]])
 def test_a_bad_command_line_ends_with_the_usage_code(arguments: list[str]) -> None:
     """Click's own 2 would mean an unknown verdict."""

@@ -74,6 +74,13 @@ def test_write_that_was_sent_and_not_answered_may_happen_yet(
     assert type(of_a_put(fail)) is kind
 
 
+@pytest.mark.parametrize("url", ["http://h:80a", "http://xn--a:80", "http://a..b:80"])
+def test_what_cannot_be_asked_is_told_in_a_sentence(url: str) -> None:
+    """A URL that a node has for another one may be such."""
+    with Control() as control, pytest.raises(ClusterError, match="no URL that can be asked"):
+        control.status(url)
+
+
 @pytest.mark.parametrize("status", [500, 503])
 def test_read_has_no_outcome_that_could_be_unknown(status: int) -> None:
     """A node that answers a question with an error has answered."""

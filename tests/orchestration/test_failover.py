@@ -156,6 +156,13 @@ def test_next_quorum_is_what_the_survivors_can_meet() -> None:
     assert (outlook.next_quorum, outlook.data_survive) == (2, 1)
 
 
+@pytest.mark.parametrize(("wish", "quorum"), [(None, 1), (0, 0), (2, 2), (3, 3), (4, 3)])
+def test_next_quorum_is_what_is_asked_for_now(wish: int | None, quorum: int) -> None:
+    """Not held down by what was wanted before, but by who is there to meet it."""
+    outlook = judge(answering(0, 1, 2, 3, floor=1), {}).wishing(wish)
+    assert outlook.next_quorum == quorum
+
+
 @pytest.mark.parametrize(("newer", "older"), [(3, 1), (1, 3)])
 def test_floor_and_wanted_k_are_those_of_the_newest_record(newer: int, older: int) -> None:
     """As the nodes have it: one that lags does not know better, and other epochs say nothing."""

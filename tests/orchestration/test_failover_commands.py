@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -243,6 +245,51 @@ def test_watch_replaces_a_leader_that_is_cut_off_for_as_long_as_it_waits(
     assert [str(call.url) for call in calls] == [f"{published(3)[0]}/admin/promote"]
     told = capsys.readouterr().out
     assert "n0 leads epoch 1, but no follower that answers has a channel to it, and n3 was" in told
+
+
+def test_k_that_is_asked_for_is_told_before_and_in_the_json(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A cluster may have wanted less until now."""
+    monkeypatch.setattr(
+        failover_commands.Control, "from_environment", lambda: outside(1, 2, 3, 4, 5, floor=1)
+    )
+    urls = published(1, 2, 3, 4, 5)
+    code = failover_commands.failover(
+        urls, None, 4, force=False, is_agreed=True, is_dry_run=True, is_json=True
+    )
+    told = capsys.readouterr()
+    assert code == 0
+    assert "Afterwards k=4: data survive 3 further losses beside the leader." in told.err
+    assert json.loads(told.out)["next_quorum"] == 4
+
+
+@pytest.mark.parametrize(
+    ("stdin", "words"),
+    [
+        (io.StringIO(""), "say --yes"),
+        (None, "say --yes"),
+        (io.StringIO("n\n"), "Nothing was changed."),
+        (io.StringIO("\n"), "Nothing was changed."),
+    ],
+    ids=["ended", "closed", "no", "nothing"],
+)
+def test_who_does_not_agree_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    calls: list[httpx.Request],
+    stdin: io.StringIO | None,
+    words: str,
+) -> None:
+    """A script, whose stdin has ended, is told what to say; it is no Ctrl-C."""
+    monkeypatch.setattr(sys, "stdin", stdin)
+    control = outside(1, 2, 3, 4, calls=calls)
+    urls = published(1, 2, 3, 4)
+    assert failover(monkeypatch, control, *urls, is_agreed=False, is_json=True) == 2
+    told = capsys.readouterr()
+    assert words in told.err.splitlines()[-1]
+    assert json.loads(told.out)["promotion"] is None
+    assert not calls
 
 
 def test_watch_does_not_promote_while_a_node_is_led_and_says_so_once(

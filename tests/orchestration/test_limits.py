@@ -105,3 +105,50 @@ def test_a_bad_value_size_is_refused_by_name(text: str) -> None:
     """The option, what was given, and what may be."""
     with pytest.raises(UsageError, match=r"--value-bytes was given .* a size in bytes from 27"):
         limits.VALUE_BYTES.parse(text, "--value-bytes")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1:8000",
+        "https://node.example",
+        "http://[::1]:80",
+        "http://b\u00fccher:1",
+        "http://proxy:1/node",
+        "HTTP://N:1",
+    ],
+)
+@pytest.mark.parametrize("end", ["", "/"])
+def test_a_url_of_a_node_is_taken_without_a_slash_at_its_end(url: str, end: str) -> None:
+    """A path is put behind it."""
+    assert limits.parse_url(url + end, "--node") == url
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "here",
+        "127.0.0.1:8000",
+        "ftp://h",
+        "http://",
+        "http://:80",
+        "http:///path",
+        "http://h:80a",
+        "http://h:0",
+        "http://h:99999",
+        "http://h:-1",
+        "http://[::1",
+        "http://a..b:80",
+        f"http://{'a' * 64}:80",
+        "http://a b:80",
+        "http://h:1\n",
+        "http://h\x00:1",
+    ],
+)
+def test_what_is_no_url_of_a_node_is_refused(text: str) -> None:
+    """Nobody could be asked there: each of these would fail within a library, in its words."""
+    with pytest.raises(
+        UsageError, match=r"^--node was given .* the URL of a node, such as http://"
+    ):
+        limits.parse_url(text, "--node")

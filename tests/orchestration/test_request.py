@@ -89,6 +89,14 @@ def test_spawn_cluster_false_attaches_to_the_leader_that_is_named() -> None:
     assert request.where == "attached"
 
 
+@pytest.mark.parametrize("variable", ["LEADER_URL", "FOLLOWER_URLS"])
+def test_url_that_is_none_is_refused_by_the_name_of_its_variable(variable: str) -> None:
+    """Nobody is asked at it."""
+    environment = {"SPAWN_CLUSTER": "false", variable: "http://a:1b"}
+    with pytest.raises(UsageError, match=f"{variable} was given 'http://a:1b'"):
+        with_environment(SweepRequest(workload="seed"), environment)
+
+
 @pytest.mark.parametrize(
     "variable",
     ["SPAWN_CLUSTER", "QUORUM_VALUES", "TOTAL_WRITES", "WRITE_CONCURRENCY", "KEY_COUNT"],

@@ -94,6 +94,7 @@ def test_a_short_file_leaves_the_rest_to_the_defaults(tmp_path: Path) -> None:
         ("[cluster]\nack = 'paper'\n", 2, "cluster.ack will not do"),
         ("[load]\nworkload = 'ycsb-z'\n", 2, "load.workload will not do"),
         ("[load]\nvalue_bytes = 3\n", 2, "load.value_bytes"),
+        ("[cluster]\nattach = 'http://a:b'\n", 2, "cluster.attach was given 'http://a:b'"),
         ("load.rate = 10\nload.keys = 0\n", 2, "load.keys"),
         ("name = 'Not A Name'\n", 1, "name must be"),
         ('thresholds = [\n "p99 < 1s",\n "p98 < 1s",\n]\n', 4, "p98"),
