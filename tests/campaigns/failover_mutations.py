@@ -10,6 +10,7 @@ CANDIDACY = ("tests/kv_app/test_candidacy.py",)
 COMEBACK = ("tests/kv_app/test_comeback.py",)
 FOLLOWER = ("tests/kv_app/test_follower.py",)
 FOLLOWER_DISK = ("tests/kv_app/test_follower_disk.py",)
+HANDOVER = ("tests/kv_app/test_handover.py",)
 LEADER = ("tests/kv_app/test_leader.py",)
 PROMOTER = ("tests/kv_app/test_promoter.py",)
 QUORUM_CHANGES = ("tests/kv_app/test_quorum_changes.py",)
@@ -110,8 +111,8 @@ FAILOVER = (
     Mutation(
         "reads wait on for a confirmation after the end of their leader",
         "kv_app/leader.py",
-        "        self.voters.end()\n",
-        "",
+        "        self.reads.end()\n        self.voters.end()\n",
+        "        self.reads.end()\n",
         ABDICATION,
     ),
     Mutation(
@@ -124,8 +125,8 @@ FAILOVER = (
     Mutation(
         "a change of k waits on after the end of its leader",
         "kv_app/leader.py",
-        "        self.quorum_changes.end()\n",
-        "",
+        "        self.quorum_changes.end()\n        return",
+        "        return",
         ABDICATION,
     ),
     Mutation(
@@ -343,5 +344,33 @@ FAILOVER = (
         "        if is_after_base or entry.seq > whole.position:\n",
         "        if entry.seq > whole.position:\n",
         SWITCH,
+    ),
+    Mutation(
+        "reads wait on for a confirmation when the node stops",
+        "kv_app/leader.py",
+        "        self._waits.close()\n        self.voters.end()\n",
+        "        self._waits.close()\n",
+        ABDICATION,
+    ),
+    Mutation(
+        "a change of k waits on when the node stops",
+        "kv_app/leader.py",
+        "        self.quorum_changes.end()\n        self.counted",
+        "        self.counted",
+        QUORUM_CHANGES,
+    ),
+    Mutation(
+        "a repeated change of k is answered at once",
+        "kv_app/quorum_changes.py",
+        "            return self._newest\n",
+        "            return None\n",
+        QUORUM_CHANGES,
+    ),
+    Mutation(
+        "a retry after a failover counts nobody",
+        "kv_app/leader.py",
+        "        if holders <= record.ack_count:\n",
+        "        if True:\n",
+        HANDOVER,
     ),
 )

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 TESTS_TIMEOUT_S = 120.0
 WORKERS = 2
-SHORT_MUTATIONS = 20
+SHORT_MUTATIONS = 12
 SHOWN_LINES = 15
 # What pytest's exit codes say.
 GREEN, RED = 0, 1

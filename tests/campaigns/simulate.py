@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 STEPS = 200
 RUNS = 20_000
-SHORT_S = 60.0
+SHORT_S = 120.0
 PER_TASK = 20
 TRACE_LINES = 60
 # The order of sets of texts depends on it, and all else on that order.
