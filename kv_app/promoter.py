@@ -313,6 +313,12 @@ class _Attempt:
             Entry(self._promise.epoch, seq, int(Operation.NOOP), "", None, None)
             for seq in merged.noops
         )
+        if staged.held.contiguous < merged.position:
+            # Who restarts meanwhile knows less of what is committed: its snapshot ends earlier.
+            raise OutbidError(
+                f"A node handed over less than it had when it was sealed: of {merged.position} "
+                f"entries the first {staged.held.contiguous} are here; try again."
+            )
         base = self._base(judgement, merged.position)
         # From here to the end nothing waits: the promise that was just looked at still holds.
         replica.switch(staged, base, self._promise, merged.stable, cluster_id=self._cluster_id)

@@ -373,4 +373,11 @@ FAILOVER = (
         "        if True:\n",
         HANDOVER,
     ),
+    Mutation(
+        "a base may have holes",
+        "kv_app/promoter.py",
+        "        if staged.held.contiguous < merged.position:\n",
+        "        if False:\n",
+        PROMOTER,
+    ),
 )

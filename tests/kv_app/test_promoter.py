@@ -125,6 +125,27 @@ def test_voter_that_loses_its_data_after_it_was_sealed_ends_the_attempt() -> Non
     run(check)
 
 
+def test_node_that_restarts_and_hands_over_less_than_was_planned_ends_the_attempt() -> None:
+    """What it forgot to be committed would be a hole in the base, and closed as nobody's later."""
+
+    async def check() -> None:
+        members, peers = make_cluster(4)
+        restarted = members[2].replica
+        restarted.finish_snapshot(2)
+        restarted.take([put(3)])
+
+        async def before(url: str, question: Question) -> None:
+            if isinstance(question, Check) and url == url_of(2):
+                restarted.settled_seq = 1  # a start finds what was folded, and entries above
+
+        peers.before = before
+        with pytest.raises(OutbidError, match="of 3 entries the first 1 are here"):
+            await promote(members[1].respondent, peers, Wish())
+        assert (members[1].replica.base_epoch, members[1].held) == (1, [])
+
+    run(check)
+
+
 def test_promise_to_a_newer_epoch_ends_an_attempt_and_leaves_its_log_alone() -> None:
     """The newer one may have relied on what this node answered."""
 
