@@ -152,11 +152,7 @@ def test_sweep_whose_parent_is_killed_ends_by_itself(tool: Tool, tmp_path: Path)
     out = tmp_path / "out"
     sweep = tool.command("sweep", "--k", "0-2", "--followers", "2", *SHORT, "--out", out)
     parent = Tool(tmp_path, tool.mark)
-    # The tests may run under nohup, which a sweep would take for a wish to outlive its parent.
-    script = (
-        "import signal, subprocess, sys; signal.signal(signal.SIGHUP, signal.SIG_DFL); "
-        f"sys.exit(subprocess.call({sweep!r}))"
-    )
+    script = f"import subprocess, sys; sys.exit(subprocess.call({sweep!r}))"
     parent.command = lambda *_: [sweep[0], "-c", script]  # type: ignore[method-assign]
     with parent.started() as process:
         wait_rows(out, 1)
