@@ -11,7 +11,7 @@ from kv_app.errors import StorageError
 from kv_app.messages import Entry, Operation, Version
 from kv_app.meta import BaseRecord, Meta, Promise, Role
 from kv_app.settings import Settings
-from tests.kv_app.fake_leader import base, put
+from tests.kv_app.fake_leader import base, batch, put
 from tests.kv_app.fakes import run
 from tests.kv_app.roles import make_replica
 from tests.simulation.disk import Batch, Contents, Database, Disk, mount
@@ -210,13 +210,15 @@ def snapshot(replica: Replica, position: int, **versions: Version) -> Staged:
 def test_what_a_snapshot_shows_is_not_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody should bring back over newer values what was never lost."""
     delete = Entry(1, 4, Operation.DELETE, "k4", None, None)
-    replica = in_memory(1, put(1), put(2, "same"), put(3, "old"), delete, put(5, "lost"), put(6))
+    batches = batch(7, {"k3": "new", "k9": None}), batch(8, {"k3": "newer", "k2": "same"})
+    some = put(1), put(2, "same"), put(3, "old"), delete, put(5, "lost"), put(6), *batches
+    replica = in_memory(1, *some)
     staged = snapshot(
         replica, 8, k1=Version("v1", 1, 1), k2=Version("same", 1, 2), k3=Version("new", 1, 7)
     )
     staged.install({"k5": Version("older", 1, 0)})
     kept = quarantined_by(monkeypatch, replica, staged, base(2, 8))
-    assert kept == [(1, 5, "k5", "lost"), (1, 6, "k6", "v")]
+    assert kept == [(1, 5, "k5", "lost"), (1, 6, "k6", "v"), (1, 8, "", None)]
 
 
 def test_what_lies_beyond_a_base_is_dropped_though_a_snapshot_went_further(
