@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -126,3 +127,33 @@ def test_attempt_under_way_is_joined_if_it_does_what_is_wished(
 
     run(check)
     assert made == ([under_way] if joins else [under_way, wish])
+
+
+def test_force_that_waited_for_an_attempt_which_succeeds_begins_no_other_epoch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nothing is to be forced any more, and what was acknowledged since is not to be risked."""
+
+    async def check() -> None:
+        node, is_asked, made = FakeNode(), asyncio.Event(), []
+        leader = SimpleNamespace(
+            base="its base", is_open=True, epoch=2, write_quorum=1, log=SimpleNamespace(last_seq=3)
+        )
+
+        async def attempt(_candidacy: Candidacy, wish: Wish) -> None:
+            made.append(wish)
+            await is_asked.wait()
+            node.leader = cast("Any", leader)
+
+        monkeypatch.setattr(Candidacy, "_promote", attempt)
+        candidacy = Candidacy(cast("Any", node), cast("Any", None), lambda _: None)
+        own = asyncio.create_task(candidacy.promote(OWN))
+        await asyncio.sleep(0)
+        forced = asyncio.create_task(candidacy.promote(FORCED))
+        await asyncio.sleep(0)
+        is_asked.set()
+        await own
+        assert (await forced).epoch == 2
+        assert made == [OWN]
+
+    run(check)

@@ -29,10 +29,12 @@ class FakeNode:
         self.is_draining = self.is_led = False
         self.candidacy = self
         self.tried_s: list[float] = []
+        self.asked: list[tuple[str, ...]] = []
 
     async def promote(self, wish: Wish) -> None:
         """Notes when, and leads nothing."""
         assert wish.is_own
+        self.asked.append(wish.urls)
         self.tried_s.append(asyncio.get_running_loop().time())
         self.is_draining = len(self.tried_s) == ATTEMPTS
         raise OutbidError("another one goes on")
@@ -67,3 +69,22 @@ def test_pauses_between_attempts_grow_and_are_never_those_of_another_node() -> N
         for taken_s in (pause_s, other_s):
             assert 0.49 * mean_s <= taken_s <= 1.51 * mean_s
         assert abs(pause_s - other_s) > 1e-6
+
+
+def test_who_begins_anew_asks_whom_it_was_told_to_ask() -> None:
+    """A node that was called back knows no others."""
+    node = FakeNode()
+
+    async def check() -> None:
+        comeback = Comeback(cast("Any", node))
+        comeback.begin(after_s=1.0, urls=("http://n1:1",))
+        comeback.begin_anew()
+        assert comeback._task is not None
+        await comeback._task
+
+    loop = VirtualLoop(Clock())
+    try:
+        loop.run_until_complete(check())
+    finally:
+        loop.close()
+    assert set(node.asked) == {("http://n1:1",)}

@@ -53,6 +53,14 @@ def test_holes_are_filled_from_whoever_has_them_and_else_with_no_ops() -> None:
     assert seqs_of(found) == {3}
 
 
+def test_entries_that_the_logs_have_between_them_are_not_fetched_as_a_whole() -> None:
+    """Above holes too, of others and of the promoter's own: there may be little to fetch."""
+    sources = {"a": source({1, 2, 4}), "b": source({5, 6}, settled=4, start=4)}
+    found = plan(sources, held_of({1, 3}))
+    assert (found.whole_from, found.noops) == (None, ())
+    assert seqs_of(found) == {2, 4, 5, 6}
+
+
 def test_a_long_history_is_not_listed_position_by_position() -> None:
     """Of what all have dropped, a list would freeze the node and take its memory."""
     long_ago, now = 1 << 50, (1 << 50) + 100
