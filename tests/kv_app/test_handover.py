@@ -106,6 +106,23 @@ def test_retry_after_a_failover_counts_the_followers_that_hold_the_write(
     run(check)
 
 
+def test_retry_counts_no_follower_that_has_yet_to_acknowledge(make_network: MakeNetwork) -> None:
+    """It counts for writes, and need not hold this one."""
+
+    async def check() -> None:
+        network = make_network(2)
+        leader = await network.start_leader(write_quorum=1)
+        leader.append(Operation.PUT, "k", "v", "name")
+        for number, acks in ((1, 1), (2, 2)):
+            await until(lambda number=number: network[number].client.seqs == [1])  # type: ignore[misc]
+            network[number].client.acknowledge(1)
+            assert all(link.counts for link in leader.links)
+            assert retry(leader, "name").ack_count == acks
+        await leader.stop()
+
+    run(check)
+
+
 def test_retry_after_a_failover_of_what_left_the_log_counts_its_holders_too(
     make_network: MakeNetwork,
 ) -> None:
