@@ -74,6 +74,19 @@ def test_write_that_was_sent_and_not_answered_may_happen_yet(
     assert type(of_a_put(fail)) is kind
 
 
+def test_question_that_was_not_answered_leaves_nothing_behind() -> None:
+    """It changes nothing, whether it was sent or not, whatever came back."""
+
+    def fail(_: httpx.Request) -> httpx.Response:
+        raise httpx.ReadTimeout("late")
+
+    for answer in (fail, lambda _: refusal(500, is_definite=False)):
+        control = Control(transport=httpx.MockTransport(answer))
+        with pytest.raises(ClusterError) as told:
+            control.status("http://n")
+        assert not isinstance(told.value, OutcomeUnknownError)
+
+
 @pytest.mark.parametrize("url", ["http://h:80a", "http://xn--a:80", "http://a..b:80"])
 def test_what_cannot_be_asked_is_told_in_a_sentence(url: str) -> None:
     """A URL that a node has for another one may be such."""

@@ -10,7 +10,7 @@ import pytest
 from orchestration.control import Control
 from orchestration.errors import ClusterError
 from orchestration.failover import NodeStatus, judge, look
-from tests.orchestration.members import NAMELESS, outside, published, status
+from tests.orchestration.members import MEMBERS, NAMELESS, outside, published, status
 
 
 def answering(*numbers: int, floor: int = 3) -> dict[str, NodeStatus]:
@@ -268,3 +268,12 @@ def test_nobody_answers() -> None:
     control = Control(transport=httpx.MockTransport(refuse))
     with pytest.raises(ClusterError, match=r"No node answers at http://n1; .*refused"):
         look(control, ["http://n1"])
+
+
+def test_leader_that_is_cut_off_and_holds_all_data_alone_has_no_successor() -> None:
+    """Whoever else answers, though it has promised newer, could begin with nothing."""
+    alone = status(0, is_open=True, write_quorum=0, members=MEMBERS[:1])
+    others = [status(number, epoch=2, base_epoch=0, members=()) for number in (1, 2)]
+    found = judge({node.url: node for node in (alone, *others)}, {})
+    assert (found.cut_off, found.candidate) == (alone, None)
+    assert found.reason == "no other node that answers holds data"

@@ -247,6 +247,20 @@ def test_watch_replaces_a_leader_that_is_cut_off_for_as_long_as_it_waits(
     assert "n0 leads epoch 1, but no follower that answers has a channel to it, and n3 was" in told
 
 
+@pytest.mark.parametrize("is_once", [False, True])
+def test_watch_goes_on_while_the_leader_is_well(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *, is_once: bool
+) -> None:
+    """To promote once is not to look once: it waits for a leader to be lost."""
+    leader = {**CUT_OFF, "epoch": 1}
+    control = outside(0, 1, 2, 3, each={0: leader, 1: {"is_led": True}})
+    take_no_time(monkeypatch)
+    monkeypatch.setattr(failover_commands.Control, "from_environment", lambda: control)
+    with pytest.raises(Stopped):
+        failover_commands.watch(published(0, 1, 2, 3), 3.0, is_once=is_once)
+    assert capsys.readouterr().out.strip() == "n0 leads epoch 1."
+
+
 def test_k_that_is_asked_for_is_told_before_and_in_the_json(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
