@@ -28,7 +28,8 @@ WORKDIR /
 ENV HOST=0.0.0.0 PORT=8000
 EXPOSE 8000
 
+# The node itself is asked, where it listens, whatever proxy the container is given.
 HEALTHCHECK --interval=5s --timeout=3s --start-period=10s --retries=3 \
-    CMD ["python", "-c", "import os, urllib.request as r; r.urlopen(f\"http://127.0.0.1:{os.environ['PORT']}/health\", timeout=2)"]
+    CMD ["python", "-c", "import http.client as h, os; c = h.HTTPConnection(os.environ['HOST'] or '127.0.0.1', int(os.environ['PORT']), timeout=2); c.request('GET', '/health'); exit(c.getresponse().status != 200)"]
 
 CMD ["python", "-m", "kv_app"]

@@ -10,13 +10,13 @@ from typing import Annotated, ClassVar, Literal
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field
 
+from kv_app.bounds import MAX_FOLLOWERS
 from kv_app.meta import Role
-from kv_app.settings import MAX_FOLLOWERS
 
 # --- bodies of the hot path ------------------------------------------------------------------
 
 
-class PutBody(msgspec.Struct):
+class PutBody(msgspec.Struct, forbid_unknown_fields=True):
     """Body of ``PUT /kv/{key}``."""
 
     value: str
@@ -103,6 +103,8 @@ class ErrorBody(BaseModel):
 class PutRequest(BaseModel):
     """Body of a put."""
 
+    model_config = ConfigDict(extra="forbid")
+
     value: str = Field(description="Any text up to MAX_VALUE_BYTES of UTF-8, also empty.")
 
 
@@ -182,6 +184,8 @@ class ReadyAnswer(BaseModel):
 
 class QuorumRequest(BaseModel, strict=True):
     """A new write quorum."""
+
+    model_config = ConfigDict(extra="forbid")
 
     write_quorum: int = Field(description="From 0 to the number of followers.")
 
@@ -271,6 +275,8 @@ class StatusAnswer(BaseModel):
 class DelaysRequest(BaseModel, strict=True):
     """A new range of link delays, in milliseconds."""
 
+    model_config = ConfigDict(extra="forbid")
+
     min_delay_ms: float = Field(ge=0)
     max_delay_ms: float = Field(ge=0)
 
@@ -308,6 +314,8 @@ class LinkState(StrEnum):
 
 class LinkRequest(BaseModel):
     """What a link is to be."""
+
+    model_config = ConfigDict(extra="forbid")
 
     state: LinkState
 

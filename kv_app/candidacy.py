@@ -98,10 +98,7 @@ class Candidacy:
         """
         has_waited = False
         while True:
-            if self._node.is_draining:
-                raise NotAttemptedError(
-                    "The node is stopping; promote another one.", reason="draining"
-                )
+            self._check_not_draining()
             leader = self._node.leader
             is_anew = (
                 wish.force and not has_waited and leader is not None and leader.base is not None
@@ -122,12 +119,17 @@ class Candidacy:
                     raise
                 # It had joined an attempt of this node's own, which yields where another one leads.
 
+    def _check_not_draining(self) -> None:
+        if self._node.is_draining:
+            raise NotAttemptedError("The node is stopping; promote another one.", reason="draining")
+
     async def _promote(self, wish: Wish) -> Promoted:
         try:
             promotion = await promote(self._node.respondent, self._peers, wish)
         except StorageError as error:
             self._on_failure(error)
             raise
+        self._check_not_draining()  # what it holds by now, it leads with when it is back
         candidate = self._node.stand(promotion)
         await self._wait_open(candidate)
         with contextlib.suppress(TimeoutError):
@@ -148,7 +150,8 @@ class Candidacy:
     async def _wait_open(self, candidate: Leader) -> None:
         loop = asyncio.get_running_loop()
         taught, ends_s = -1, loop.time() + OPEN_LIMIT_S
-        while (now := candidate.taught) > taught and loop.time() < ends_s:
+        # It falls where a follower begins anew: that is a change, too, and the limit bounds them.
+        while (now := candidate.taught) != taught and loop.time() < ends_s:
             taught = now
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(OPEN_TIMEOUT_S):

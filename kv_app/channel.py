@@ -13,8 +13,10 @@ from typing import Any, Protocol
 
 import msgspec
 
+from kv_app.bounds import shown
+from kv_app.catch_up import CatchUp, Source
 from kv_app.errors import ChannelError, ProtocolViolationError
-from kv_app.log import HeldPositions, IdempotencyIndex, Log, LogRecord
+from kv_app.log import HeldPositions, LogRecord
 from kv_app.messages import (
     CLOSE_NORMAL,
     CLOSE_PROTOCOL,
@@ -39,8 +41,8 @@ from kv_app.messages import (
 )
 from kv_app.meta import BaseRecord
 from kv_app.outbox import Outbox
-from kv_app.snapshot import send_snapshot
-from kv_app.state import State
+from kv_app.peer_checks import check_ranges, check_welcome
+from kv_app.silence import Silence
 from kv_app.websocket_client import WebSocketClient, connect
 
 logger = logging.getLogger("kv_app.channel")
@@ -49,8 +51,6 @@ MAX_ACK_BYTES = 16 << 20
 CONNECT_TIMEOUT_S = 5.0
 FIRST_RETRY_S = 0.05
 CUT = "cut on purpose, by POST /admin/links"
-# A heartbeat goes out this often per timeout, so that one may be late without harm.
-HEARTBEATS_PER_TIMEOUT = 4
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(FollowerMessage).decode
@@ -81,17 +81,10 @@ class LinkConfig:
     reconnect_max_s: float
 
 
-class LinkOwner(Protocol):
+class LinkOwner(Source, Protocol):
     """The leader, as its links see it."""
 
-    log: Log
-    state: State
-    idempotency: IdempotencyIndex
     now_ns: Callable[[], int]
-
-    @property
-    def stable_seq(self) -> int:
-        """Everything at or below is committed."""
 
     @property
     def base(self) -> BaseRecord | None:
@@ -149,7 +142,7 @@ class Link:
             holds none of its own; None before it was heard, and once it is gone again before there
             is a cluster.
         detail: Why it is not connected.
-        parts: How many parts of snapshots it was sent.
+        parts: How many parts of what it had missed it was sent.
     """
 
     def __init__(
@@ -176,10 +169,13 @@ class Link:
         self._client: WebSocketClient | None = None
         self._welcomed: asyncio.Future[None] | None = None
         self._outbox: Outbox | None = None
+        self._catch_up: CatchUp | None = None
         self._learns_until = 0
         self._keeps: int | None = None
         self._is_visit = False
         self._is_base_sent = False
+        # The newest round of questions that this channel was asked.
+        self._asked = 0
         self._last_sent_s = 0.0
         self._writable = asyncio.Event()
         self._may_connect = asyncio.Event()
@@ -188,7 +184,17 @@ class Link:
     @property
     def counts(self) -> bool:
         """True while the follower's acknowledgments count for the quorum."""
-        return self.is_connected and not self.is_learner
+        return self.is_connected and not self.is_learner and not self.gets_state
+
+    @property
+    def gets_state(self) -> bool:
+        """True while it is sent the state, and no entries: it counts for nothing meanwhile."""
+        return self._catch_up is not None and self._catch_up.gets_state
+
+    @property
+    def needs_deletions_above(self) -> int | None:
+        """Deletions above are still to be sent to the follower; None if there are none."""
+        return self._catch_up.needs_deletions_above if self._catch_up is not None else None
 
     @property
     def is_welcome(self) -> bool:
@@ -198,14 +204,16 @@ class Link:
     # --- sending ------------------------------------------------------------------------------
 
     def offer(self, records: Sequence[LogRecord], frames: Sequence[bytes]) -> None:
-        """Sends new records, each when it is due.
+        """Sends new records, each when it is due; not before those that the follower had missed.
 
         Args:
             records: New records, ascending.
             frames: The same records as encoded batches; empty if one of them has a delay.
         """
-        outbox = self._outbox
-        if outbox is None or (frames and outbox.send_at_once(frames)):
+        outbox, catch_up = self._outbox, self._catch_up
+        if outbox is None or catch_up is None or not catch_up.is_live:
+            return  # it is in the log
+        if frames and outbox.send_at_once(frames):
             return
         for record in records:
             outbox.push(record)
@@ -247,17 +255,22 @@ class Link:
             case Ack():
                 self._on_ack(message.ranges)
             case CaughtUp():
-                self._on_ack([SeqRange(1, message.contiguous)])
+                self._on_caught_up(message)
             case Welcome():
                 self._on_welcome(message)
             case BaseHeld():
                 self._on_base_held(message)
             case Confirmed():
-                self._voters.on_confirmed(self, message.round)
+                self._on_confirmed(message.round)
             case Refusal():
-                if message.promised:
-                    self._owner.on_superseded(self, message.promised)
-                raise ChannelError(f"the follower refused: {message.reason}")
+                self._on_refusal(message)
+
+    def _on_refusal(self, refusal: Refusal) -> None:
+        """Believes that its epoch is over only who is of its cluster, or before there is one."""
+        is_its_own = refusal.cluster_id == self._config.cluster_id
+        if refusal.promised and (is_its_own or self._owner.base is None):
+            self._owner.on_superseded(self, refusal.promised)
+        raise ChannelError(f"the follower refused: {refusal.reason}")
 
     def _on_ack(self, ranges: Sequence[SeqRange]) -> None:
         if not self.is_connected:
@@ -268,13 +281,18 @@ class Link:
         elif ranges:
             self._owner.on_acknowledged(self, ranges)
 
+    def _on_caught_up(self, message: CaughtUp) -> None:
+        if not self.is_connected:
+            raise ProtocolViolationError("a snapshot's end before the welcome")
+        self._hold([SeqRange(1, message.contiguous)] if message.contiguous else [])
+        if self.is_learner:
+            self.teach()
+        else:
+            self._credit()
+
     def _hold(self, ranges: Sequence[SeqRange]) -> None:
-        last_seq = self._owner.log.last_seq
+        check_ranges(ranges, above=0, upto=self._owner.log.last_seq)
         for span in ranges:
-            if not 1 <= span.first <= span.last <= last_seq:
-                raise ProtocolViolationError(
-                    f"acknowledged {span.first} to {span.last} of {last_seq}"
-                )
             self.held.add_range(span.first, span.last)
 
     def teach(self) -> None:
@@ -288,6 +306,7 @@ class Link:
             base is not None
             and self.is_connected
             and self.is_learner
+            and not self.gets_state
             and not self._is_base_sent
             and self.held.contiguous >= self._learns_until
             and (self.is_older_voter or self._voters.may_admit(self))
@@ -298,7 +317,13 @@ class Link:
     def ask(self, number: int) -> None:
         """Asks the follower whether it still follows."""
         if self.is_connected:
+            self._asked = number
             self._send(_encode(Confirm(number)))
+
+    def _on_confirmed(self, number: int) -> None:
+        if number > self._asked:
+            raise ProtocolViolationError(f"it confirms round {number} of {self._asked}")
+        self._voters.on_confirmed(self, number)
 
     def _on_base_held(self, message: BaseHeld) -> None:
         if not self._is_base_sent or message.epoch != self._config.epoch:
@@ -309,21 +334,28 @@ class Link:
         self._credit()
 
     def _credit(self) -> None:
-        """Reports all that the follower holds, which it may have acknowledged on a lost channel."""
-        first = self._owner.log.first_seq
-        contiguous = self.held.contiguous
-        upto = [SeqRange(first, contiguous)] if first <= contiguous else []
-        self._owner.on_acknowledged(self, [*upto, *self.held.ranges_above()])
+        """Reports all that the follower holds, which it may have acknowledged on a lost channel.
+
+        What is committed needs no further acknowledgment, and may be a whole log.
+        """
+        first = self._owner.stable_seq + 1
+        held = [SeqRange(1, self.held.contiguous), *self.held.ranges_above()]
+        counted = [SeqRange(max(first, one.first), one.last) for one in held if one.last >= first]
+        self._owner.on_acknowledged(self, counted)
 
     def _on_welcome(self, welcome: Welcome) -> None:
         if self._welcomed is None or self._welcomed.done():
             raise ProtocolViolationError("a second welcome")
+        check_welcome(welcome)
         self.node_id, self.is_tried = welcome.node_id, True
         if self._is_visit and self._owner.base is not None:
             raise ChannelError("the cluster was made meanwhile, and has to be told of")
         self.incarnation, self._is_base_sent = welcome.incarnation, False
+        self._asked = 0
         self._voters.on_welcome(self, welcome)
         epoch, base = self._config.epoch, self._owner.base
+        if max(welcome.epoch, welcome.base_epoch) > epoch:
+            raise ProtocolViolationError(f"it follows epoch {epoch}, and holds a later one's log")
         self.held, self._keeps = HeldPositions(), None
         if welcome.epoch == epoch or not welcome.epoch:
             contiguous = [SeqRange(1, welcome.contiguous)] if welcome.contiguous else []
@@ -416,24 +448,24 @@ class Link:
         client = self._client
         if client is None:
             raise ChannelError("the channel ended")
-        snapshot = self._begin(client)
-        if snapshot is not None:
-            snapshot.add_done_callback(self._on_state_sent)
+        catching_up = self._begin(client)
+        if catching_up is not None:
+            catching_up.add_done_callback(self._on_caught_up_end)
         try:
-            interval_s = self._config.heartbeat_timeout_s / HEARTBEATS_PER_TIMEOUT
+            silence, heard_s = Silence(self._config.heartbeat_timeout_s), client.last_received_s
             while not client.closed.done():
-                await asyncio.wait([client.closed], timeout=interval_s)
-                self._keep_alive(client, interval_s)
+                await asyncio.wait([client.closed], timeout=silence.interval_s)
+                if heard_s != client.last_received_s:
+                    heard_s = client.last_received_s
+                    silence.heard()
+                self._keep_alive(client, silence)
             self._note(client.closed.result())
         finally:
-            if snapshot is not None:
-                snapshot.cancel()
+            if catching_up is not None:
+                catching_up.cancel()
 
     def _begin(self, client: WebSocketClient) -> asyncio.Task[None] | None:
-        """Starts to replicate; no await may come between the look at the log and the first offer.
-
-        Returns the task that sends the whole state, if the log does not reach back far enough.
-        """
+        """Starts to replicate; returns the task that goes on with it if there is much to send."""
         owner = self._owner
         outbox = Outbox(
             self.node_id or "",
@@ -443,6 +475,16 @@ class Link:
             owner.now_ns,
         )
         self._outbox = outbox
+        catch_up = CatchUp(
+            owner,
+            self.held,
+            outbox,
+            self._send,
+            lambda: self._give_way(client),
+            self._on_state_sent,
+            str(self.node_id),
+        )
+        self._catch_up = catch_up
         self.is_connected = True
         self.detail = ""
         logger.info("follower %s at %s is connected", self.node_id, self.url)
@@ -452,47 +494,38 @@ class Link:
         if not self.is_learner:
             self._owner.on_base_held(self)
             self._credit()
-        try:
-            missing = list(owner.log.missing_from(self.held))
-            snapshot = None
-        except LookupError:
-            stable_seq = owner.stable_seq
-            missing = list(owner.log.missing_from(HeldPositions(stable_seq)))
-            snapshot = asyncio.create_task(self._send_state(client, stable_seq))
-        for record in missing:
-            outbox.push(record)
-        outbox.send_due()
+        is_live = catch_up.go_on()
         # Behind what it needs for it, on the same channel.
         self.teach()
-        return snapshot
+        return None if is_live else asyncio.create_task(catch_up.run())
 
-    async def _send_state(self, client: WebSocketClient, stable_seq: int) -> None:
-        """Streams all committed versions, no faster than the follower reads."""
-        logger.info("follower %s gets the whole state up to %d", self.node_id, stable_seq)
-        owner = self._owner
+    def _on_state_sent(self) -> None:
+        """Goes on as with a follower that has just connected: entries follow from now on."""
+        self.teach()
+        if not self.is_learner:
+            self._owner.on_base_held(self)
+            self._credit()
 
-        async def give_way() -> None:
-            self.parts += 1
-            self._writable.clear()
-            if client.is_congested:
-                await self._writable.wait()
-            else:
-                await asyncio.sleep(0)  # the writes of clients go first
-
-        remembered = owner.idempotency.remembered(stable_seq)
-        await send_snapshot(self._send, give_way, owner.state, remembered, stable_seq)
-
-    def _on_state_sent(self, task: asyncio.Task[None]) -> None:
+    def _on_caught_up_end(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
-            logger.error("the state could not be sent to %s", self.url, exc_info=error)
+            logger.error("%s could not be caught up", self.url, exc_info=error)
             self._disconnect(CLOSE_NORMAL, "the leader met a bug; see its log")
 
-    def _keep_alive(self, client: WebSocketClient, interval_s: float) -> None:
+    async def _give_way(self, client: WebSocketClient) -> None:
+        """Lets the writes of clients go first, and waits while the follower does not read."""
+        self.parts += 1
+        self._writable.clear()
+        if client.is_congested:
+            await self._writable.wait()
+        else:
+            await asyncio.sleep(0)
+
+    def _keep_alive(self, client: WebSocketClient, silence: Silence) -> None:
         now_s = self._loop.time()
-        if now_s - client.last_received_s > self._config.heartbeat_timeout_s:
+        if silence.look():
             self._disconnect(CLOSE_SILENT, f"silent for {self._config.heartbeat_timeout_s:g} s")
         # Parts of a snapshot are not answered, so that what was sent does not keep a channel alive.
-        elif now_s - min(self._last_sent_s, client.last_received_s) > interval_s / 2:
+        elif now_s - min(self._last_sent_s, client.last_received_s) > silence.interval_s / 2:
             self._send(_encode(Heartbeat(self._owner.log.last_seq, self._owner.stable_seq)))
 
     def _disconnect(self, code: int, reason: str) -> None:
@@ -508,7 +541,7 @@ class Link:
         self._client = None
         if self._outbox is not None:
             self._outbox.close()
-            self._outbox = None
+            self._outbox = self._catch_up = None
         if self._owner.base is None and self.has_data is False:
             self.has_data = None  # it may come back as another one: no cluster is made of it
         if was_connected:
@@ -516,7 +549,8 @@ class Link:
             logger.warning("follower %s at %s is gone: %s", self.node_id, self.url, why)
 
     def _note(self, reason: str) -> None:
-        """Keeps the first reason for which the link is down."""
+        """Keeps the first reason for which the link is down; it may be in the follower's words."""
+        reason = shown(reason)
         if self.is_connected or self.detail != reason:
             self.detail = reason
             logger.debug("follower at %s: %s", self.url, reason)

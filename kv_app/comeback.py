@@ -47,7 +47,6 @@ class Comeback:
     def __init__(self, node: ComebackOwner) -> None:
         self.obstacle = ""
         self._node = node
-        self._began_with = 0
         self._urls: tuple[str, ...] = ()
         self._pause_s = FIRST_PAUSE_S
         self._task: asyncio.Task[None] | None = None
@@ -66,7 +65,6 @@ class Comeback:
         """
         if not self.is_under_way:
             self._urls = urls
-            self._began_with = self._node.replica.base_epoch
             self._task = asyncio.create_task(self._lead_again(after_s))
 
     def begin_anew(self) -> None:
@@ -102,9 +100,10 @@ class Comeback:
         """
         replica = self._node.replica
         base = replica.meta.base
+        # With another leader's base a node never begins this: it has come since.
         if base is None or base.leader_id == replica.settings.node_id:
             return False
-        return base.epoch > self._began_with and replica.held.max_seq > base.position
+        return replica.held.max_seq > base.position
 
     async def _try_to_lead(self) -> bool:
         """Tries once; returns True if there is nothing to be tried any more."""
@@ -123,6 +122,10 @@ class Comeback:
                 self.obstacle = str(error)
         except StorageError:
             return True  # the process ends
+        except Exception:
+            # A cluster that waits for this node must not stay without a leader for good.
+            logger.exception("does not lead yet: the attempt met a bug; it tries again")
+            self.obstacle = "this node met a bug; see its log"
         return False
 
     async def _pause(self) -> None:

@@ -1,6 +1,7 @@
 """Asks the followers whether they still follow: only then does the leader know that it leads."""
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Callable
 
 from kv_app.errors import TooManyInFlightError
@@ -26,8 +27,8 @@ class Confirmations:
         self._round = 0
         self._is_due = False
         self._limit = limit
-        # Of each, its round and how many have to answer that.
-        self._waits: dict[asyncio.Future[bool], tuple[int, int]] = {}
+        # Of those that need as many answers: the round of each, ascending.
+        self._waits: dict[int, OrderedDict[asyncio.Future[bool], int]] = {}
 
     def begin(self) -> int:
         """Returns the number of a round whose questions are still to be put."""
@@ -42,12 +43,20 @@ class Confirmations:
         self._ask(self._round)
 
     def note(self, follower: int, number: int, *, is_voter: bool) -> None:
-        """Notes a follower's answer."""
+        """Notes a follower's answer; it costs as much as there are waits that it ends."""
         answers = self._voters if is_voter else self._learners
         answers[follower] = max(number, answers.get(follower, 0))
-        for wait, (asked, needed) in self._waits.items():
-            if not wait.done() and self.voters(asked) >= needed:
-                wait.set_result(True)
+        for needed, waits in self._waits.items():
+            answered = self._answered_by(needed)
+            while waits and next(iter(waits.values())) <= answered:
+                wait, _ = waits.popitem(last=False)
+                if not wait.done():
+                    wait.set_result(True)
+
+    def _answered_by(self, needed: int) -> int:
+        """Returns the newest round that so many voters have answered; 0 if there is none."""
+        newest = sorted(self._voters.values(), reverse=True)
+        return newest[needed - 1] if needed <= len(newest) else 0
 
     def forget(self, follower: int) -> None:
         """Forgets a follower's answers: it may have another life now."""
@@ -78,24 +87,26 @@ class Confirmations:
         """
         if needed <= 0:
             return True
-        if len(self._waits) >= self._limit:
+        if sum(map(len, self._waits.values())) >= self._limit:
             raise TooManyInFlightError(
                 f"Reads that wait for a confirmation: {self._limit} of {self._limit} already; try "
                 "again later or raise MAX_IN_FLIGHT.",
                 limit="MAX_IN_FLIGHT",
             )
         wait: asyncio.Future[bool] = self._loop.create_future()
-        self._waits[wait] = (self.begin(), needed)
+        waits = self._waits.setdefault(needed, OrderedDict())
+        waits[wait] = self.begin()
         try:
             async with asyncio.timeout(timeout_s):
                 return await wait
         except TimeoutError:
             return False
         finally:
-            del self._waits[wait]
+            waits.pop(wait, None)
 
     def end(self) -> None:
         """Ends all waits: this node leads no more, or stops."""
-        for wait in self._waits:
-            if not wait.done():
-                wait.set_result(False)
+        for waits in self._waits.values():
+            for wait in waits:
+                if not wait.done():
+                    wait.set_result(False)

@@ -15,7 +15,9 @@ logger = logging.getLogger("kv_app.connections")
 # Connections beyond the limit of clients that may still show that they are replication channels.
 MAX_GUESTS = 64
 MAX_CHANNELS = 64
-RESERVED_CONNECTIONS = MAX_GUESTS + MAX_CHANNELS
+# Replication channels whose hello was not accepted yet.
+MAX_NEW_CHANNELS = 64
+RESERVED_CONNECTIONS = MAX_GUESTS + MAX_CHANNELS + MAX_NEW_CHANNELS
 # Of requests that have not come in whole, all clients together may have sent as much as so many of
 # the largest requests.
 UNFINISHED_REQUESTS = 64
@@ -43,12 +45,19 @@ class Connection(Protocol):
         """The same, if a request has not come in whole."""
 
 
+class Channel(Protocol):
+    """A replication channel, as the guard sees it."""
+
+    def abort(self) -> None:
+        """Ends it at once."""
+
+
 class ConnectionGuard:
     """All open connections of clients; those that became replication channels are none of them.
 
     A connection above ``max_connections`` is a guest: it may become a channel, all else is refused.
     A leader asks for its channel as soon as it is connected, so where there are too many guests the
-    oldest has to go.
+    oldest has to go. The same holds for channels until their hello was accepted.
 
     Attributes:
         max_connections: How many connections of clients may be open.
@@ -69,6 +78,8 @@ class ConnectionGuard:
         self.now_s = 0.0
         self._connections: set[Connection] = set()
         self._guests: dict[Connection, None] = {}
+        self._channels: set[Channel] = set()
+        self._new_channels: dict[Channel, None] = {}
         self._unseen: list[Connection] = []  # of the sweep that is under way
         self._timer: asyncio.TimerHandle | None = None
         self._refused = 0
@@ -102,6 +113,34 @@ class ConnectionGuard:
             return False
         self._guests.pop(guest, None)
         return True
+
+    def admit_channel(self, channel: Channel) -> None:
+        """Takes in a new channel; of too many the oldest has to go."""
+        self._new_channels[channel] = None
+        if len(self._new_channels) > MAX_NEW_CHANNELS:
+            oldest = next(iter(self._new_channels))
+            del self._new_channels[oldest]
+            oldest.abort()
+
+    def keep_channel(self, channel: Channel) -> None:
+        """Notes that the hello of a channel was accepted."""
+        if channel in self._new_channels:
+            del self._new_channels[channel]
+            self._channels.add(channel)
+
+    def release_channel(self, channel: Channel) -> None:
+        """Forgets a channel that ended."""
+        self._new_channels.pop(channel, None)
+        self._channels.discard(channel)
+
+    def check_channels(self) -> None:
+        """Checks that there is room for another channel.
+
+        Raises:
+            NotAttemptedError: There is none.
+        """
+        if len(self._channels) >= MAX_CHANNELS:
+            raise self.too_many()
 
     def too_many(self) -> NotAttemptedError:
         """Returns the error for one connection too many."""

@@ -61,6 +61,14 @@ class NotLeaderError(StoreError):
     definite = True
 
 
+class ForeignOriginError(StoreError):
+    """A browser asks for a page of another origin; a node serves programs and its own page."""
+
+    code = "foreign_origin"
+    http_status = 403
+    definite = True
+
+
 class NotFoundError(StoreError):
     """The key has no value; ``epoch`` and ``seq`` name the deletion where there was one."""
 
@@ -136,6 +144,14 @@ class TooLargeError(StoreError):
     definite = True
 
 
+class UnknownHostError(StoreError):
+    """The node is called by a name in ``Host`` that it does not know as its own."""
+
+    code = "unknown_host"
+    http_status = 421
+    definite = True
+
+
 class IdempotencyConflictError(StoreError):
     """The idempotency key was used before, for another operation, key or value."""
 
@@ -184,15 +200,17 @@ class ChannelError(Exception):
 
 
 class SupersededError(ChannelError):
-    """The leader's epoch is over: a node has promised itself to a newer one.
+    """A node is bound to another leader, or to another cluster.
 
     Attributes:
-        promised: That epoch.
+        promised: The epoch that it has promised itself to.
+        cluster_id: In which cluster.
     """
 
-    def __init__(self, message: str, promised: int) -> None:
+    def __init__(self, message: str, promised: int, cluster_id: str) -> None:
         super().__init__(message)
         self.promised = promised
+        self.cluster_id = cluster_id
 
 
 class ProtocolViolationError(ChannelError):

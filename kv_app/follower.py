@@ -6,24 +6,24 @@ from typing import TYPE_CHECKING
 
 from starlette.types import Receive, Send
 
+from kv_app.bounds import MAX_SEQ
 from kv_app.errors import ChannelError, ProtocolViolationError, StorageError, SupersededError
 from kv_app.failover.promises import allows
 from kv_app.formation import Decision, Standing
 from kv_app.group_commit import GroupCommit
 from kv_app.log import HeldPositions, IdempotencyIndex
 from kv_app.messages import (
-    MAX_SEQ,
     PROTOCOL_VERSION,
     Base,
     Entry,
     Hello,
-    Operation,
     RememberedWrite,
     Version,
     Welcome,
 )
 from kv_app.meta import Promise
 from kv_app.metrics import SIZE_BOUNDS, Histogram
+from kv_app.peer_checks import check_base, is_sound
 from kv_app.position_waits import PositionWaits
 from kv_app.replica import Replica
 from kv_app.session import Session
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 # What waits for a slow disk; past it the follower does not read until a sync has ended.
 MAX_UNSYNCED_BYTES = 8 << 20
-_OPERATIONS = frozenset(int(operation) for operation in Operation)
 
 
 class Follower:
@@ -125,10 +124,10 @@ class Follower:
         if self._session is session:
             self._session = self._visitor = None
 
-    def release(self, promised: int) -> None:
-        """Ends the channel of its leader, whose epoch is over."""
+    def release(self, promised: int, cluster_id: str) -> None:
+        """Ends the channel of its leader: another epoch was promised in a cluster."""
         if self._session is not None:
-            self._session.supersede(promised)
+            self._session.supersede(promised, cluster_id)
             self._session = None
         self._staged = self._visitor = None
 
@@ -149,23 +148,30 @@ class Follower:
         is_back = self._visitor is not None and hello.cluster_id == self._visitor.cluster_id
         is_guest = self._visitor is not None and hello.is_formed
         if self._session is not None and not (is_member or is_back or is_guest):
-            raise SupersededError(f"this node follows {self.leader_url}", self.epoch)
+            raise SupersededError(
+                f"this node follows {self.leader_url}", self.epoch, meta.cluster_id
+            )
         wanted = promise_of(hello)
         if is_member and not allows(meta.promise, wanted):
             raise superseded(hello, self.epoch)
-        if is_member or self.is_empty:
-            if self._session is not None:
-                self._session.replace()
-            self._session = session
-            self._visitor = None
-            if hello.is_formed:
-                self._adopt(hello, wanted)
-            else:
-                self._visitor = hello
-                # What it has promised to the cluster that it was in is not to be forgotten yet.
-                self._life_there = secrets.token_hex(8) if meta.cluster_id else meta.incarnation
-            self.leader_url = hello.leader_url
-            self._caught_up_at = hello.last_seq
+        if not (is_member or self.is_empty):
+            raise SupersededError(
+                "this node holds the entries of another cluster, and keeps them",
+                self.epoch,
+                meta.cluster_id,
+            )
+        if self._session is not None:
+            self._session.replace()
+        self._session = session
+        self._visitor = None
+        if hello.is_formed:
+            self._adopt(hello, wanted)
+        else:
+            self._visitor = hello
+            # What it has promised to the cluster that it was in is not to be forgotten yet.
+            self._life_there = secrets.token_hex(8) if meta.cluster_id else meta.incarnation
+        self.leader_url = hello.leader_url
+        self._caught_up_at = hello.last_seq
 
     def _adopt(self, hello: Hello, wanted: Promise, **changes: str) -> None:
         """Follows a leader from now on; the promise is durable before the answer."""
@@ -232,6 +238,7 @@ class Follower:
         record, replica, promise = base.record, self.replica, self.replica.meta.promise
         if record.epoch != self.epoch or promise is None:
             raise ProtocolViolationError(f"a base of epoch {record.epoch} in epoch {self.epoch}")
+        check_base(record)
         if base.incarnation != replica.meta.incarnation:
             return False
         if self.base_epoch == record.epoch:
@@ -300,11 +307,7 @@ class Follower:
             is_of_epoch = entry.epoch == epoch or (
                 1 <= entry.epoch < epoch and entry.seq <= position
             )
-            if (
-                not is_of_epoch
-                or not 1 <= entry.seq <= MAX_SEQ
-                or entry.operation not in _OPERATIONS
-            ):
+            if not is_of_epoch or not is_sound(entry):
                 raise ProtocolViolationError(
                     f"an entry of epoch {entry.epoch}, seq {entry.seq}, operation "
                     f"{entry.operation} cannot be taken in epoch {epoch}"
@@ -397,7 +400,7 @@ def check_hello(hello: Hello) -> None:
         raise ChannelError(
             f"this node speaks version {PROTOCOL_VERSION} of the protocol, not {hello.protocol}"
         )
-    if not 1 <= hello.epoch <= MAX_SEQ:
+    if hello.epoch < 1:
         raise ChannelError(f"epoch {hello.epoch} is none; the first is 1")
 
 
@@ -407,9 +410,9 @@ def promise_of(hello: Hello) -> Promise:
 
 
 def superseded(hello: Hello, promised: int) -> SupersededError:
-    """Returns the error of a leader whose epoch is over, or another's."""
+    """Returns the error of a leader of this cluster whose epoch is over, or another's."""
     if promised == hello.epoch:
         why = f"epoch {hello.epoch} is another attempt's"
     else:
         why = f"epoch {hello.epoch} is over, this node is in {promised}"
-    return SupersededError(why, promised)
+    return SupersededError(why, promised, hello.cluster_id)

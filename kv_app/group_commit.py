@@ -67,6 +67,8 @@ class GroupCommit:
         self._entries: list[EncodedEntry] = []
         self._waiting: list[Done] = []
         self._is_due = False
+        self._to_fold = 0
+        self._folding: asyncio.Handle | None = None
 
     def add(self, entries: Sequence[EncodedEntry], done: Done) -> None:
         """Takes entries, and calls ``done`` when they and all before them are durable."""
@@ -110,12 +112,14 @@ class GroupCommit:
         self._entries, self._waiting = [], []
         self.unsynced_bytes = 0
         self.fold_to = NOWHERE
+        self._end_folding()
         if idempotency is not None:
             self._idempotency = idempotency
 
     async def close(self) -> None:
         """Commits all that was added, and ends."""
         await self.flush()
+        self._end_folding()
         self._thread.shutdown()
 
     def _sync(self) -> int:
@@ -146,12 +150,33 @@ class GroupCommit:
         self._fold(len(entries))
 
     def _fold(self, committed: int) -> None:
-        """Moves some old entries into the versions, if there are many."""
+        """Moves some old entries into the versions, if there are many; step by step."""
         folded = self.storage.meta.folded
         if self.fold_to[1] - folded[1] >= FOLD_EVERY:
-            self.storage.fold(self.fold_to, self.fold_to, 2 * committed)
+            self._to_fold += 2 * committed
+            if self._folding is None:
+                self._fold_step()
+
+    def _fold_step(self) -> None:
+        self._folding = None
+        before = self.storage.meta.folded[1]
+        try:
+            reached = self.storage.fold(self.fold_to, self.fold_to, self._to_fold)
             if self._idempotency.is_full:
                 self.storage.forget_remembered(self._idempotency.oldest())
+        except StorageError as error:
+            self._on_failure(error)
+            return
+        moved = reached[1] - before
+        self._to_fold = max(0, self._to_fold - moved) if moved else 0
+        if self._to_fold:
+            self._folding = self._loop.call_soon(self._fold_step)
+
+    def _end_folding(self) -> None:
+        self._to_fold = 0
+        if self._folding is not None:
+            self._folding.cancel()
+            self._folding = None
 
 
 def _size_bytes(entries: Sequence[EncodedEntry]) -> int:

@@ -19,7 +19,6 @@ from kv_app.connections import (
     ANSWER_STALL_TIMEOUT_S,
     KEEP_ALIVE_S,
     LINGER_S,
-    MAX_CHANNELS,
     ConnectionGuard,
 )
 from kv_app.errors import MalformedError, StoreError
@@ -28,8 +27,9 @@ from kv_app.request_limits import (
     check_announced_size,
     check_head_size,
     check_pipeline,
-    check_upgrade,
+    framing_of,
     head_too_large,
+    opens_websocket,
     too_slow,
     unreadable,
 )
@@ -74,6 +74,8 @@ class NodeProtocol(HttpToolsProtocol):
         self._answering: RequestResponseCycle | None = None
         # The request whose announced length has been looked at.
         self._measured: object = None
+        # The request that is being read offers another protocol; the parser has yet to be told so.
+        self._ignores_offer = False
         self._is_refused = False
         self._has_ended = False
         self._refusal = b""
@@ -104,8 +106,8 @@ class NodeProtocol(HttpToolsProtocol):
         self._framing_bytes += len(data)
         try:
             self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self.handle_websocket_upgrade()
+        except httptools.HttpParserUpgrade as upgrade:
+            self._on_upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserError as error:
             self.refuse(unreadable(error))
         else:
@@ -122,9 +124,14 @@ class NodeProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """A request's head came; it goes to the application unless it is refused."""
+        if self._ignores_offer:  # of this request, once more
+            self._ignores_offer = False
+            return
         is_upgrade = self.parser.should_upgrade()
+        if is_upgrade and not opens_websocket(self.parser.get_method(), self.headers):
+            is_upgrade, self._ignores_offer = False, True
         if is_upgrade:
-            self._check_upgrade()
+            self._check_channel()
         elif self._is_guest:
             self._check_guest()
         if self.pipeline:
@@ -145,21 +152,39 @@ class NodeProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """A request's last byte came."""
+        if self._ignores_offer:  # the parser would leave the body to the other protocol
+            return
         self._is_reading = False
         self._framing_bytes = 0
         if self._held_bytes:
             self._let_go()
         super().on_message_complete()
 
+    # --- other protocols ----------------------------------------------------------------------
+
+    def _on_upgrade(self, rest: bytes) -> None:
+        """The parser has ended with a head that asks for another protocol; ``rest`` came behind it.
+
+        A WebSocket begins, or the offer is ignored (RFC 9110, 7.8): then a new parser takes the
+        request's body and what comes behind it.
+        """
+        if not self._ignores_offer:
+            self.handle_websocket_upgrade()
+            return
+        kept = self.url, self.scope, self.expect_100_continue, self._since_s
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.feed_data(framing_of(self.scope["headers"]))
+        self.url, self.scope, self.expect_100_continue, self._since_s = kept
+        self._framing_bytes -= len(rest)
+        self.data_received(rest)
+
     # --- limits -------------------------------------------------------------------------------
 
-    def _check_upgrade(self) -> None:
-        """Lets pass only a WebSocket, and only where no answer is due."""
-        check_upgrade(self.parser.get_method(), self.headers)
+    def _check_channel(self) -> None:
+        """Lets a WebSocket begin only where no answer is due, and as long as there is room."""
         if self.cycle is not None and not self.cycle.response_complete:
             raise MalformedError("A WebSocket begins on a connection where no answer is due.")
-        if len(self.connections) - len(self._guard) >= MAX_CHANNELS:
-            raise self._guard.too_many()
+        self._guard.check_channels()
 
     def _check_guest(self) -> None:
         if self.url.startswith(NODE_CALLS):

@@ -19,7 +19,7 @@ from kv_app.failover.quorum_change import Quorums, Record
 from kv_app.formation import Decision, Standing, decide
 from kv_app.group_commit import GroupCommit
 from kv_app.handover import give_back, take_over
-from kv_app.links import make_links
+from kv_app.links import absence_of, make_links
 from kv_app.log import IdempotencyIndex, Log, LogRecord
 from kv_app.messages import Change, Entry, Operation, SeqRange
 from kv_app.meta import BaseRecord, Config, Member, Promise
@@ -314,7 +314,7 @@ class Leader:
         """
         if self.decision.standing is not Standing.OPEN:
             raise NotAttemptedError(
-                f"The write was not tried: {self.decision.reason}.",
+                f"The write was not tried: {self.readiness().reason}.",
                 reason=str(self.decision.standing),
             )
         k = self._quorum.write_quorum
@@ -334,8 +334,8 @@ class Leader:
         if not self.log.has_room(self._quorum.stable_seq):
             raise TooManyInFlightError(
                 "The log is full of entries behind one that is not committed yet; try again later "
-                "or raise LOG_ENTRIES.",
-                limit="LOG_ENTRIES",
+                f"or raise {self.log.limit}.",
+                limit=self.log.limit,
             )
 
     def _what_helps(self, counting: int) -> str:
@@ -368,13 +368,26 @@ class Leader:
         frames = encode_batches(records, self.stable_seq) if is_undelayed else []
         for link in self.links:
             link.offer(records, frames)
-        # What the log has dropped can never come again: its deletions need not be known.
-        # Until they are folded, though, the disk still has what they delete.
-        forgotten = self.log.first_seq - 1
         if self.commits is not None:
             self._make_durable(self.commits, records)
+        if self.state.noted_deletions:
+            self.state.forget_deletions(self._forgettable())
+
+    def _forgettable(self) -> int:
+        """Returns a position: no deletion at or below has to be known any more.
+
+        What the log has dropped can never come again. Until it is folded, though, the disk still
+        has what it deletes; and a follower that catches up may still have to be told of it. Where
+        those would be too many, it gets the whole state once more instead.
+        """
+        forgotten = self.log.first_seq - 1
+        if self.commits is not None:
             forgotten = min(forgotten, self.commits.storage.meta.folded[1])
-        self.state.forget_deletions(forgotten)
+        if self.state.noted_deletions <= self.log.capacity:
+            for link in self.links:
+                if (needed := link.needs_deletions_above) is not None:
+                    forgotten = min(forgotten, needed)
+        return forgotten
 
     def _make_durable(self, commits: GroupCommit, records: list[LogRecord]) -> None:
         last_seq = records[-1].entry.seq
@@ -438,7 +451,10 @@ class Leader:
 
     @property
     def taught(self) -> int:
-        """How much its followers hold of what they lacked: it rises while they take in a base."""
+        """How much its followers hold of what they lacked: it changes while they take in a base.
+
+        It rises, and falls where a follower connects anew and says what it holds.
+        """
         return sum(link.held.contiguous + link.parts for link in self.links)
 
     @property
@@ -535,7 +551,7 @@ class Leader:
         self.is_open = True
         self.decision = Decision(Standing.OPEN)
         self._quorum.commit_base()
-        logger.info("open for writes with k=%d in epoch %d", self.write_quorum, self.epoch)
+        self._tell_open()
         if self.epoch > FIRST_EPOCH:
             self.quorum_changes.restate()
         self._on_open()
@@ -547,6 +563,18 @@ class Leader:
         self.quorum_changes.raise_again()
         if self.readiness().standing is Standing.OPEN:
             self.counted.set()
+
+    def _tell_open(self) -> None:
+        opens = f"open for writes with k={self.write_quorum} in epoch {self.epoch}"
+        asked = self._settings.write_quorum
+        if self._settings.is_write_quorum_set and asked != self.quorum_changes.now.wanted:
+            logger.warning(
+                "%s; WRITE_QUORUM=%d is for a new cluster only, change k with POST /admin/quorum",
+                opens,
+                asked,
+            )
+        else:
+            logger.info("%s", opens)
 
     # --- control ------------------------------------------------------------------------------
 
@@ -560,13 +588,17 @@ class Leader:
         self.delays = replace(self.delays, min_ms=min_ms, max_ms=max_ms)
 
     def readiness(self) -> Decision:
-        """Returns ``OPEN`` if a write would be tried now, else why not."""
-        if self.decision.standing is not Standing.OPEN:
-            return self.decision
-        counting = sum(link.counts for link in self.links)
-        if counting < self._quorum.write_quorum:
-            return Decision(
+        """Returns ``OPEN`` if a write would be tried now, else why not, and who is away why."""
+        decision = self.decision
+        if decision.standing is Standing.OPEN:
+            counting = sum(link.counts for link in self.links)
+            if counting >= self._quorum.write_quorum:
+                return decision
+            decision = Decision(
                 Standing.TOO_FEW_FOLLOWERS,
                 f"{counting} of {len(self.links)} followers count, k is {self.write_quorum}",
             )
-        return self.decision
+        elif decision.standing is not Standing.FORMING:
+            return decision
+        away = absence_of(self.links)
+        return replace(decision, reason=f"{decision.reason}; {away}") if away else decision

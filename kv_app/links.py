@@ -1,12 +1,16 @@
 """All links of one leader: how they are made, cut and mended, and shown."""
 
 from collections.abc import Sequence
+from typing import Final
 
 from kv_app.bodies import LinkStatus
 from kv_app.channel import Link, LinkConfig, LinkOwner, LinkVoters
 from kv_app.errors import MalformedError
 from kv_app.meta import Promise
 from kv_app.replica import Replica
+
+# How many reasons an error names; ``GET /admin/links`` has all.
+MAX_REASONS: Final = 2
 
 
 def make_links(
@@ -55,6 +59,20 @@ def switch_link(links: Sequence[Link], node_id: str, *, is_up: bool) -> Link:
     raise MalformedError(f"No follower {node_id!r} was heard; these were: {known}.")
 
 
+def absence_of(links: Sequence[Link]) -> str:
+    """Returns which followers are not connected and why, most of them first; empty if all are."""
+    away: dict[str, list[str]] = {}
+    for link in links:
+        if link.detail and link.is_tried:
+            away.setdefault(link.detail, []).append(link.url)
+    if not away:
+        return ""
+    groups = sorted(away.items(), key=lambda group: -len(group[1]))
+    parts = [f"{', '.join(urls)} ({reason})" for reason, urls in groups[:MAX_REASONS]]
+    more = sum(len(urls) for _, urls in groups[MAX_REASONS:])
+    return f"not connected: {'; '.join(parts)}" + (f"; {more} more" if more else "")
+
+
 def status_of(link: Link, epoch: int) -> LinkStatus:
     """Returns how far a follower is.
 
@@ -70,7 +88,7 @@ def status_of(link: Link, epoch: int) -> LinkStatus:
         max_seq=held.max_seq,
         holes=held.holes,
         connected=link.is_connected,
-        learner=link.is_learner,
+        learner=link.is_learner or link.gets_state,
         durable=link.is_durable,
         detail=link.detail,
     )

@@ -1,16 +1,24 @@
 """The leader's log, what a replica holds of it, and the memory of idempotency keys. Pure."""
 
+from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
+from heapq import heappop, heappush
+from itertools import chain
 
 import msgspec
 
 from kv_app.delays import DelayModel
 from kv_app.messages import Change, Entry, Operation, RememberedWrite, SeqRange
 
-# What an entry takes in memory beside its texts, about.
-ENTRY_BYTES = 200
+# What an entry takes in memory beside its texts, and a record beside its entry: both measured, with
+# their places in the log.
+ENTRY_BYTES = 250
+RECORD_BYTES = 180
+# Of each character of a text that is not all ASCII: CPython keeps most as two bytes, and the UTF-8
+# of what was once encoded beside them.
+WIDE_BYTES = 3
 
 
 class LogRecord(msgspec.Struct, gc=False, eq=False):
@@ -46,8 +54,8 @@ class LogRecord(msgspec.Struct, gc=False, eq=False):
 class Log:
     """The newest entries of one epoch: at most ``capacity`` of them, and ``max_bytes``.
 
-    Invariant: it holds every position from ``first_seq`` to ``last_seq``, and nothing else; of
-    these, ``size_bytes`` as the channel sends them.
+    Invariant: it holds every position from ``first_seq`` to ``last_seq``, and nothing else; they
+    take about ``size_bytes`` of memory.
     """
 
     def __init__(self, capacity: int, max_bytes: int, last_seq: int = 0) -> None:
@@ -75,7 +83,7 @@ class Log:
         if record.entry.seq != self.last_seq + 1:
             raise ValueError(f"seq {record.entry.seq} does not follow {self.last_seq}")
         self.last_seq = record.entry.seq
-        self.size_bytes += len(record.encoded)
+        self.size_bytes += memory_of_record(record)
         self._records[self.last_seq] = record
 
     def has_room(self, stable_seq: int) -> bool:
@@ -83,29 +91,27 @@ class Log:
         has_space = len(self._records) < self.capacity and self.size_bytes < self.max_bytes
         return has_space or self.first_seq <= stable_seq
 
+    @property
+    def limit(self) -> str:
+        """The name of the setting that keeps the log from reaching back further."""
+        is_by_count = len(self._records) / self.capacity >= self.size_bytes / self.max_bytes
+        return "LOG_ENTRIES" if is_by_count else "LOG_BYTES"
+
     def trim(self, stable_seq: int) -> None:
         """Drops the oldest entries over a limit, but none above ``stable_seq``."""
         while self.first_seq <= stable_seq and (
             len(self._records) > self.capacity or self.size_bytes > self.max_bytes
         ):
-            self.size_bytes -= len(self._records.pop(self.first_seq).encoded)
+            self.size_bytes -= memory_of_record(self._records.pop(self.first_seq))
             self.first_seq += 1
 
     def get(self, seq: int) -> LogRecord | None:
         """Returns the record at a position, or None if the log does not hold it any more."""
         return self._records.get(seq)
 
-    def missing_from(self, held: "HeldPositions") -> Iterator[LogRecord]:
-        """Yields every record that a replica lacks, ascending.
-
-        Raises:
-            LookupError: It lacks entries that this log has dropped: it needs the whole state.
-        """
-        if held.contiguous + 1 < self.first_seq:
-            raise LookupError(f"the log starts at {self.first_seq}")
-        for seq in range(held.contiguous + 1, self.last_seq + 1):
-            if not held.holds(seq):
-                yield self._records[seq]
+    def between(self, first: int, last: int) -> list[LogRecord]:
+        """Returns those from ``first`` to ``last``, ascending; the log has to hold them all."""
+        return [self._records[seq] for seq in range(first, last + 1)]
 
 
 class EntryLog:
@@ -140,6 +146,8 @@ class EntryLog:
 
     def between(self, first: int, last: int) -> list[Entry]:
         """Returns those from ``first`` to ``last`` that are there, ascending."""
+        if last - first >= len(self._entries):  # a snapshot takes it over millions at once
+            return [one for one in self.above(first - 1) if one.seq <= last]
         get = self._entries.get
         return [entry for seq in range(first, last + 1) if (entry := get(seq)) is not None]
 
@@ -181,54 +189,80 @@ class EntryLog:
 
 def memory_of(entry: Entry) -> int:
     """Returns about how many bytes an entry takes in memory."""
-    size = ENTRY_BYTES + len(entry.key) + (len(entry.value) if entry.value is not None else 0)
-    if entry.changes:
-        for change in entry.changes:
-            size += ENTRY_BYTES + len(change.key) + len(change.value or "")
+    size = ENTRY_BYTES + _memory_of_text(entry.key)
+    if entry.value is not None:
+        size += _memory_of_text(entry.value)
+    if entry.idempotency_key is not None:
+        size += ENTRY_BYTES // 4 + _memory_of_text(entry.idempotency_key)
+    for change in entry.changes:
+        size += ENTRY_BYTES + _memory_of_text(change.key) + _memory_of_text(change.value or "")
     return size
+
+
+def memory_of_record(record: LogRecord) -> int:
+    """Returns about how many bytes a record takes in memory."""
+    return RECORD_BYTES + len(record.encoded) + memory_of(record.entry)
+
+
+def _memory_of_text(text: str) -> int:
+    return len(text) if text.isascii() else WIDE_BYTES * len(text)
 
 
 class HeldPositions:
     """Which positions of one epoch a replica holds.
 
-    Links are not FIFO, so one number does not tell it.
+    Links are not FIFO, so one number does not tell it. What is above a hole is kept as ranges: its
+    memory grows with the holes, not with the positions.
 
     Attributes:
         contiguous: Highest seq below which nothing is missing; 0 if the first is.
         max_seq: Highest seq that is held; 0 if none is.
+
+    Invariant: the ranges above ascend, and between two of them, and between ``contiguous`` and the
+    first, at least one position is missing.
     """
 
     def __init__(self, contiguous: int = 0) -> None:
         self.contiguous = contiguous
         self.max_seq = contiguous
-        self._above: set[int] = set()
+        # The first and the last position of each range above.
+        self._firsts: list[int] = []
+        self._lasts: list[int] = []
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, HeldPositions):
             return NotImplemented
-        return (self.contiguous, self._above) == (other.contiguous, other._above)
+        return (self.contiguous, self._firsts, self._lasts) == (
+            other.contiguous,
+            other._firsts,
+            other._lasts,
+        )
 
     __hash__ = None  # type: ignore[assignment]
 
     @property
     def holes(self) -> int:
         """How many positions below ``max_seq`` are missing."""
-        return self.max_seq - self.contiguous - len(self._above)
+        held_above = sum(self._lasts) - sum(self._firsts) + len(self._firsts)
+        return self.max_seq - self.contiguous - held_above
 
     def holds(self, seq: int) -> bool:
         """Tells if a position is held."""
-        return seq <= self.contiguous or seq in self._above
+        if seq <= self.contiguous or not self._firsts:
+            return seq <= self.contiguous
+        index = bisect_right(self._firsts, seq)
+        return index > 0 and seq <= self._lasts[index - 1]
 
     def add(self, seq: int) -> bool:
         """Adds a position; returns False if it was held already."""
         if seq == self.contiguous + 1:
             self.contiguous = seq
-            if self._above:
+            if self._firsts:
                 self._absorb()
         elif self.holds(seq):
             return False
         else:
-            self._above.add(seq)
+            self._insert(seq, seq)
         if seq > self.max_seq:  # noqa: PLR1730  max() costs as much as all of the above
             self.max_seq = seq
         return True
@@ -238,7 +272,7 @@ class HeldPositions:
         if first <= self.contiguous + 1:
             self.advance(last)
         else:
-            self._above.update(range(first, last + 1))
+            self._insert(first, last)
             self.max_seq = max(self.max_seq, last)
 
     def advance(self, contiguous: int) -> None:
@@ -247,18 +281,27 @@ class HeldPositions:
             return
         self.contiguous = contiguous
         self.max_seq = max(self.max_seq, contiguous)
-        if self._above:
-            self._above = {seq for seq in self._above if seq > contiguous}
+        if self._firsts:
             self._absorb()
 
     def ranges_above(self) -> list[SeqRange]:
         """Returns what is held above ``contiguous``, as ascending ranges."""
-        return to_ranges(sorted(self._above))
+        return [SeqRange(*ends) for ends in zip(self._firsts, self._lasts, strict=True)]
+
+    def _insert(self, first: int, last: int) -> None:
+        """Adds a range above a hole; it becomes one with those that it meets."""
+        low = bisect_left(self._lasts, first - 1)
+        high = bisect_right(self._firsts, last + 1)
+        if low < high:
+            first, last = min(first, self._firsts[low]), max(last, self._lasts[high - 1])
+        self._firsts[low:high], self._lasts[low:high] = [first], [last]
 
     def _absorb(self) -> None:
-        while self.contiguous + 1 in self._above:
-            self.contiguous += 1
-            self._above.remove(self.contiguous)
+        """Moves ``contiguous`` over the ranges that it has reached."""
+        reached = bisect_right(self._firsts, self.contiguous + 1)
+        if reached:
+            self.contiguous = max(self.contiguous, self._lasts[reached - 1])
+            del self._firsts[:reached], self._lasts[:reached]
 
 
 def to_ranges(seqs: Iterable[int]) -> list[SeqRange]:
@@ -297,22 +340,33 @@ class IdempotentWrite:
 
 
 class IdempotencyIndex:
-    """The last so many idempotency keys, each with its write.
+    """The idempotency keys of the highest positions, so many of them, each with its write.
 
-    Keys are forgotten by count, oldest first, never by a clock.
+    Keys are forgotten by count, that of the lowest position first, never by a clock; in which order
+    they came does not matter. Of a key that was used again, after it was forgotten, the newer write
+    counts.
     """
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
-        # Not a dict: dropping a plain dict's oldest key again and again scans all dropped ones.
+        # Ascending by position, as nearly all come. Not a dict: dropping a plain dict's oldest key
+        # again and again scans all dropped ones.
         self._writes: OrderedDict[str, IdempotentWrite] = OrderedDict()
+        self._highest_seq = 0
+        # Those that came after one of a higher position, and a heap of where they are; some of what
+        # is on the heap may be forgotten already.
+        self._late: dict[str, IdempotentWrite] = {}
+        self._late_order: list[tuple[int, str]] = []
 
     def find(self, idempotency_key: str) -> IdempotentWrite | None:
         """Returns the write with this key, if it is remembered."""
-        return self._writes.get(idempotency_key)
+        write = self._writes.get(idempotency_key)
+        if write is None and self._late:
+            return self._late.get(idempotency_key)
+        return write
 
     def __len__(self) -> int:
-        return len(self._writes)
+        return len(self._writes) + len(self._late)
 
     def remember(self, entry: Entry) -> None:
         """Keeps an entry's key, if it has one, while it is among the last ``capacity`` ones."""
@@ -328,39 +382,72 @@ class IdempotencyIndex:
 
     def forget(self, entry: Entry) -> None:
         """Forgets the key of an entry that is dropped."""
-        write = self._writes.get(entry.idempotency_key or "")
+        key = entry.idempotency_key or ""
+        write = self.find(key)
         if write is not None and (write.epoch, write.seq) == (entry.epoch, entry.seq):
-            del self._writes[entry.idempotency_key or ""]
+            self._remove(key)
 
-    def remembered(self, upto: int) -> list[RememberedWrite]:
-        """Returns what is remembered of entries at or below a seq, oldest first."""
-        return [
+    def remembered(self, upto: int, since: int = 0) -> Iterator[RememberedWrite]:
+        """Yields what is remembered now of the entries from above one seq up to another.
+
+        Oldest first, and one by one: of as many as there may be it would take too long at once.
+        """
+        writes = list(self._writes.items())
+        if self._late:
+            writes = sorted(chain(writes, self._late.items()), key=lambda one: one[1].seq)
+        return (
             RememberedWrite(key, write.fingerprint, write.epoch, write.seq)
-            for key, write in self._writes.items()
-            if write.seq <= upto
-        ]
+            for key, write in writes
+            if since < write.seq <= upto
+        )
 
     @property
     def is_full(self) -> bool:
         """True if each further key makes the oldest one forgotten."""
-        return len(self._writes) >= self._capacity
+        return len(self) >= self._capacity
 
     def oldest(self) -> tuple[int, int]:
         """Returns the position of the oldest write; (0, 0) if there is none."""
-        for write in self._writes.values():
-            return write.epoch, write.seq
-        return 0, 0
+        key = self._oldest_key()
+        write = self.find(key) if key is not None else None
+        return (write.epoch, write.seq) if write is not None else (0, 0)
 
     def _keep(self, idempotency_key: str, write: IdempotentWrite) -> None:
-        if self._capacity == 0 or idempotency_key in self._writes:
+        if self._capacity == 0:
             return
-        if len(self._writes) >= self._capacity:
-            self._writes.popitem(last=False)
-        self._writes[idempotency_key] = write
+        before = self.find(idempotency_key)
+        if before is not None:
+            if write.seq <= before.seq:
+                return
+            self._remove(idempotency_key)
+        if write.seq > self._highest_seq:
+            self._highest_seq = write.seq
+            self._writes[idempotency_key] = write
+        else:
+            self._late[idempotency_key] = write
+            heappush(self._late_order, (write.seq, idempotency_key))
+        if len(self) > self._capacity and (oldest := self._oldest_key()) is not None:
+            self._remove(oldest)
+
+    def _oldest_key(self) -> str | None:
+        """Returns the key of the lowest position, if there is any."""
+        first = next(iter(self._writes), None)
+        order = self._late_order
+        while order:
+            seq, key = order[0]
+            late = self._late.get(key)
+            if late is not None and late.seq == seq:
+                return key if first is None or seq < self._writes[first].seq else first
+            heappop(order)  # forgotten since, or used again
+        return first
+
+    def _remove(self, idempotency_key: str) -> None:
+        if self._writes.pop(idempotency_key, None) is None:
+            del self._late[idempotency_key]
 
     def committed(self, idempotency_key: str, acks: int) -> None:
         """Notes how many followers had acknowledged a write when it committed."""
-        write = self._writes.get(idempotency_key)
+        write = self.find(idempotency_key)
         if write is not None:
             write.acks = acks
 

@@ -9,7 +9,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -18,9 +18,12 @@ from fastapi import FastAPI, HTTPException
 from fastapi.openapi.utils import get_openapi
 from starlette.types import Message, Receive, Scope, Send
 
-from kv_app import __version__
-from kv_app.api import admin, batch, kv, metrics, ops, promotion, replication
-from kv_app.api.answers import error_response, install_error_handlers
+from kv_app import __version__, uvicorn_entry
+from kv_app.api import admin, batch, docs, kv, metrics, ops, promotion, replication
+from kv_app.api.access import Callers
+from kv_app.api.answers import error_response, install_error_handlers, served_as
+from kv_app.bounds import MAX_VALUE_LIMIT_BYTES
+from kv_app.channel_protocol import ChannelProtocol
 from kv_app.connections import RESERVED_CONNECTIONS, ConnectionGuard
 from kv_app.descriptors import fit_connections
 from kv_app.errors import (
@@ -33,7 +36,7 @@ from kv_app.errors import (
 )
 from kv_app.http_protocol import NodeProtocol
 from kv_app.node import EXIT_STORAGE, Node
-from kv_app.settings import MAX_VALUE_LIMIT_BYTES, Settings
+from kv_app.settings import Settings
 
 logger = logging.getLogger("kv_app")
 
@@ -58,12 +61,21 @@ class NodeApp(FastAPI):
     def __init__(self, node: Node, max_body_bytes: int, **options: Any) -> None:
         super().__init__(**options)
         self.node = node
+        self._callers = Callers(node.settings)
         self._keys = kv.KeyEndpoint(node)
         self._batches = batch.BatchEndpoint(node)
         self._max_body_bytes = max_body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request, WebSocket or lifespan."""
+        if scope["type"] == "lifespan":
+            await super().__call__(scope, receive, send)
+            return
+        try:
+            self._callers.check(scope)
+        except StoreError as error:
+            await error_response(error)(scope, receive, send)
+            return
         if scope["type"] != "http":
             await super().__call__(scope, receive, send)
         elif scope["path"].startswith(kv.PREFIX):
@@ -71,7 +83,12 @@ class NodeApp(FastAPI):
         elif scope["path"] == batch.PATH:
             await self._batches(scope, receive, send)
         else:
-            await self._answer(scope, _limit_body(receive, self._max_body_bytes), _Answer(send))
+            method = scope["method"]
+            await self._answer(
+                {**scope, "method": served_as(method)},
+                _limit_body(receive, self._max_body_bytes),
+                _Answer(send, has_body=method != "HEAD"),
+            )
 
     async def _answer(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
         """Answers a call of the framework's, also one that is cut off because the node stops.
@@ -121,16 +138,24 @@ class _Answer:
     """A ``send`` that lets others go on between two parts of a long answer.
 
     Where nobody takes the answer any more the server's own returns at once: a dump would be made to
-    its end, and no other request served meanwhile.
+    its end, and no other request served meanwhile. Without a body the answer ends with its head;
+    the server says so to whoever makes the rest.
     """
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, *, has_body: bool) -> None:
         self.has_begun = False
+        self._has_body = has_body
+        self._has_ended = False
         self._send = send
 
     async def __call__(self, message: Message) -> None:
         self.has_begun = True
-        await self._send(message)
+        if not self._has_body and message["type"] == "http.response.body":
+            if not self._has_ended:
+                self._has_ended = True
+                await self._send({**message, "body": b"", "more_body": False})
+        else:
+            await self._send(message)
         if message.get("more_body"):
             await asyncio.sleep(0)
 
@@ -195,7 +220,10 @@ def create_app(
         version=__version__,
         lifespan=lifespan,
         redirect_slashes=False,
+        docs_url=None,
+        redoc_url=None,
     )
+    app.router.routes.append(docs.route(lambda: _openapi(app)))
     app.router.routes.extend(replication.routes(node))
     app.include_router(ops.router(node))
     app.include_router(metrics.router(node))
@@ -233,7 +261,7 @@ def _drop_framework_errors(document: dict[str, Any]) -> None:
 
 
 def _declare_token(document: dict[str, Any]) -> None:
-    """Says which calls need the token, so that ``/docs`` asks for it."""
+    """Says which calls need the token, for programs that are made of it."""
     document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
     for item in document["paths"].values():
         for call in item.values():
@@ -242,20 +270,16 @@ def _declare_token(document: dict[str, Any]) -> None:
 
 
 def __getattr__(name: str) -> FastAPI:
-    """Makes ``app`` for ``uvicorn kv_app.main:app``, from the environment, when it is asked for."""
+    """Makes ``app`` for ``uvicorn kv_app.main:app``, when it is asked for."""
     if name != "app":
         raise AttributeError(name)
-    return create_app(_settings_or_exit())
+    return create_app(_settings_or_exit(uvicorn_entry.environment))
 
 
 def main() -> None:
     """Runs a node until it is told to stop; all its settings come from the environment."""
     settings = _settings_or_exit()
-    logging.basicConfig(
-        level=settings.log_level.upper(),
-        format=f"%(asctime)s {settings.node_id} %(levelname)s %(name)s: %(message)s",
-    )
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells of every call
+    configure_log(settings)
     app, guard = create_app(settings, _refuse_to_start), _make_guard(settings)
     server = NodeServer(server_config(app, guard), app.node, guard)
     listener = _listen(settings)
@@ -278,6 +302,25 @@ def main() -> None:
         server.run(sockets=[listener])
 
 
+def configure_log(settings: Settings) -> None:
+    """Logs what the node says at the level that it is told, and of libraries only what is wrong.
+
+    At their lower levels they write down headers, with the token, and messages, with the data.
+    """
+    level = logging.getLevelNamesMapping()[settings.log_level.upper()]
+    logging.basicConfig(
+        level=max(level, logging.WARNING),
+        format=log_format(settings.node_id),
+    )
+    logger.setLevel(level)
+
+
+def log_format(node_id: str) -> str:
+    """Returns how a line of the node's log is made; its name may hold what a format means."""
+    name = node_id.replace("%", "%%")
+    return f"%(asctime)s {name} %(levelname)s %(name)s: %(message)s"
+
+
 def server_config(app: FastAPI, guard: ConnectionGuard) -> uvicorn.Config:
     """Returns how the server is run: no access log on the hot path, all of a bounded size."""
     return uvicorn.Config(
@@ -289,7 +332,7 @@ def server_config(app: FastAPI, guard: ConnectionGuard) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        ws="websockets-sansio",
+        ws=functools.partial(ChannelProtocol, guard),  # type: ignore[arg-type]  # as above
         ws_max_size=MAX_FRAME_BYTES,
         ws_per_message_deflate=False,
         ws_ping_interval=None,  # the channel has heartbeats of its own
@@ -298,9 +341,14 @@ def server_config(app: FastAPI, guard: ConnectionGuard) -> uvicorn.Config:
     )
 
 
-def _settings_or_exit() -> Settings:
+def _settings_or_exit(
+    environment: Callable[[], Mapping[str, str]] = lambda: os.environ,
+) -> Settings:
     try:
-        return Settings.from_environment()
+        return Settings.from_environment(environment())
+    except uvicorn_entry.WorkersError as error:
+        _fail(str(error))
+        sys.exit(error.exit_code)
     except SettingsError as error:
         sys.exit(_fail(str(error)))
 

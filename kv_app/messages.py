@@ -5,20 +5,25 @@ format. A change of it raises ``PROTOCOL_VERSION``.
 """
 
 from enum import IntEnum
-from typing import NewType
+from typing import Annotated
 
 import msgspec
 
+from kv_app.bounds import (
+    MAX_BATCH_ENTRIES,
+    MAX_BATCH_LIMIT_OPERATIONS,
+    MAX_IDEMPOTENCY_KEY_BYTES,
+    MAX_KEY_LIMIT_BYTES,
+    MAX_VALUE_LIMIT_BYTES,
+    Label,
+    Name,
+    Place,
+    Seq,
+    Url,
+)
 from kv_app.meta import BaseRecord
 
-Seq = NewType("Seq", int)
-Epoch = NewType("Epoch", int)
-NodeId = NewType("NodeId", str)
-
-PROTOCOL_VERSION = 3
-# The highest epoch and seq: what fits into the disk's positions with room to spare. A leader never
-# comes so far.
-MAX_SEQ = 1 << 62
+PROTOCOL_VERSION = 4
 # What msgspec raises for bytes that are no message: text that is not UTF-8 and nesting without end
 # are not among its own errors.
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
@@ -29,6 +34,18 @@ CLOSE_PROTOCOL = 4001
 CLOSE_REPLACED = 4002
 CLOSE_SILENT = 4003
 CLOSE_TOO_SLOW = 4004
+# A close frame holds 125 bytes, two of them the code.
+MAX_CLOSE_REASON_BYTES = 123
+
+Key = Annotated[str, msgspec.Meta(max_length=MAX_KEY_LIMIT_BYTES)]
+Value = Annotated[str, msgspec.Meta(max_length=MAX_VALUE_LIMIT_BYTES)]
+IdempotencyKey = Annotated[str, msgspec.Meta(max_length=MAX_IDEMPOTENCY_KEY_BYTES)]
+Digest = Annotated[bytes, msgspec.Meta(max_length=16)]
+
+
+def close_reason(text: str) -> str:
+    """Returns as much of a text as fits into a close frame."""
+    return text.encode()[:MAX_CLOSE_REASON_BYTES].decode(errors="ignore")
 
 
 class Operation(IntEnum):
@@ -44,8 +61,8 @@ class Operation(IntEnum):
 class Change(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """What a batch does to one key: a value puts it, None deletes it."""
 
-    key: str
-    value: str | None
+    key: Key
+    value: Value | None
 
 
 class Entry(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -64,28 +81,28 @@ class Entry(msgspec.Struct, array_like=True, frozen=True, gc=False):
         changes: Of a batch what it does, each key once; else empty.
     """
 
-    epoch: int
-    seq: int
-    operation: int
-    key: str
-    value: str | None
-    idempotency_key: str | None
-    changes: tuple[Change, ...] = ()
+    epoch: Place
+    seq: Place
+    operation: Annotated[int, msgspec.Meta(ge=0, le=4)]
+    key: Key
+    value: Value | None
+    idempotency_key: IdempotencyKey | None
+    changes: Annotated[tuple[Change, ...], msgspec.Meta(max_length=MAX_BATCH_LIMIT_OPERATIONS)] = ()
 
 
 class Version(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """What a replica holds of a key: its newest value, or None for a deletion."""
 
-    value: str | None
-    epoch: int
-    seq: int
+    value: Value | None
+    epoch: Seq
+    seq: Seq
 
 
 class SeqRange(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """All positions from ``first`` to ``last``, both included."""
 
-    first: int
-    last: int
+    first: Place
+    last: Place
 
 
 # --- leader to follower ----------------------------------------------------------------------
@@ -106,12 +123,12 @@ class Hello(msgspec.Struct, array_like=True, frozen=True, tag=1):
     """
 
     protocol: int
-    cluster_id: str
-    epoch: int
-    leader_id: str
-    leader_url: str
-    last_seq: int
-    attempt: str
+    cluster_id: Name
+    epoch: Seq
+    leader_id: Name
+    leader_url: Url
+    last_seq: Seq
+    attempt: Label
     is_formed: bool
 
 
@@ -123,8 +140,8 @@ class Entries(msgspec.Struct, array_like=True, frozen=True, tag=2):
         stable_seq: Everything at or below is committed.
     """
 
-    entries: list[Entry]
-    stable_seq: int
+    entries: Annotated[list[Entry], msgspec.Meta(max_length=MAX_BATCH_ENTRIES)]
+    stable_seq: Seq
 
 
 class RawEntries(msgspec.Struct, array_like=True, frozen=True, tag=2):
@@ -137,18 +154,23 @@ class RawEntries(msgspec.Struct, array_like=True, frozen=True, tag=2):
 class Heartbeat(msgspec.Struct, array_like=True, frozen=True, tag=3):
     """Shows that the leader lives, and how far it is; answered by an empty ``Ack``."""
 
-    last_seq: int
-    stable_seq: int
+    last_seq: Seq
+    stable_seq: Seq
 
 
 class SnapshotBegin(msgspec.Struct, array_like=True, frozen=True, tag=4):
     """A snapshot of the leader's committed state follows; one that was under way is given up.
 
+    Up to its end no entries are sent, and none that come are taken.
+
     Attributes:
         stable_seq: The snapshot holds all that is at or below; single versions may be newer.
+        since: Only what is newer is in it: the position of the snapshot before, on the same
+            channel. 0 if it is whole.
     """
 
-    stable_seq: int
+    stable_seq: Seq
+    since: Seq
 
 
 class SnapshotChunk(msgspec.Struct, array_like=True, frozen=True, tag=5):
@@ -157,8 +179,8 @@ class SnapshotChunk(msgspec.Struct, array_like=True, frozen=True, tag=5):
     Attributes:
         bucket: Number of the bucket of all these keys.
         ends_bucket: True in a bucket's last chunk.
-        versions: ``dict[str, Version]``: at least those at or below the snapshot's position, but
-            deletions may be left out.
+        versions: ``dict[str, Version]``: at least those of which the snapshot is to tell; a whole
+            one may leave deletions out.
         digest: BLAKE2b (16 bytes) over the digest before it and these fields, so that a chunk that
             is damaged, missing or out of order is found before anything of it is taken.
     """
@@ -166,16 +188,16 @@ class SnapshotChunk(msgspec.Struct, array_like=True, frozen=True, tag=5):
     bucket: int
     ends_bucket: bool
     versions: msgspec.Raw
-    digest: bytes
+    digest: Digest
 
 
 class RememberedWrite(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """What outlives a write's entry: its idempotency key, what it did, and where."""
 
-    idempotency_key: str
-    fingerprint: bytes
-    epoch: int
-    seq: int
+    idempotency_key: IdempotencyKey
+    fingerprint: Digest
+    epoch: Place
+    seq: Place
 
 
 class SnapshotKeys(msgspec.Struct, array_like=True, frozen=True, tag=6):
@@ -191,7 +213,7 @@ class SnapshotEnd(msgspec.Struct, array_like=True, frozen=True, tag=7):
         digest: That of the last chunk.
     """
 
-    digest: bytes
+    digest: Digest
 
 
 class Base(msgspec.Struct, array_like=True, frozen=True, tag=8):
@@ -203,7 +225,7 @@ class Base(msgspec.Struct, array_like=True, frozen=True, tag=8):
     """
 
     record: BaseRecord
-    incarnation: str
+    incarnation: Label
 
 
 class Replace(msgspec.Struct, array_like=True, frozen=True, tag=9):
@@ -216,7 +238,7 @@ class Replace(msgspec.Struct, array_like=True, frozen=True, tag=9):
         keep: What is at or below belongs to this epoch's base too.
     """
 
-    keep: int
+    keep: Seq
 
 
 class Confirm(msgspec.Struct, array_like=True, frozen=True, tag=10):
@@ -226,7 +248,7 @@ class Confirm(msgspec.Struct, array_like=True, frozen=True, tag=10):
         round: Counts the leader's questions.
     """
 
-    round: int
+    round: Seq
 
 
 LeaderMessage = (
@@ -262,16 +284,16 @@ class Welcome(msgspec.Struct, array_like=True, frozen=True, tag=1):
         settled: All up to there it holds, and knows to be committed: the same in every epoch.
     """
 
-    node_id: str
-    start_id: str
-    cluster_id: str
-    epoch: int
-    contiguous: int
+    node_id: Name
+    start_id: Label
+    cluster_id: Label
+    epoch: Seq
+    contiguous: Seq
     above: list[SeqRange]
-    incarnation: str
-    base_epoch: int
+    incarnation: Label
+    base_epoch: Seq
     is_durable: bool
-    settled: int
+    settled: Seq
 
 
 class Ack(msgspec.Struct, array_like=True, frozen=True, tag=2):
@@ -286,7 +308,7 @@ class CaughtUp(msgspec.Struct, array_like=True, frozen=True, tag=3):
     As durably as an ``Ack`` says.
     """
 
-    contiguous: int
+    contiguous: Seq
 
 
 class Refusal(msgspec.Struct, array_like=True, frozen=True, tag=4):
@@ -294,17 +316,21 @@ class Refusal(msgspec.Struct, array_like=True, frozen=True, tag=4):
 
     Attributes:
         reason: One sentence.
-        promised: The epoch that it has promised, if that is why; else 0.
+        promised: The epoch that it has promised, if that is why; else 0. Of another cluster's
+            epoch only a leader hears whose own cluster is still to be made.
+        cluster_id: In which cluster, if that is the leader's own: nobody else is told. Nodes of
+            earlier versions of the protocol do not send it.
     """
 
     reason: str
-    promised: int
+    promised: Seq
+    cluster_id: Label = ""
 
 
 class BaseHeld(msgspec.Struct, array_like=True, frozen=True, tag=5):
     """The follower holds the base of an epoch, and is a voter of it."""
 
-    epoch: int
+    epoch: Seq
 
 
 class Confirmed(msgspec.Struct, array_like=True, frozen=True, tag=6):
@@ -314,7 +340,7 @@ class Confirmed(msgspec.Struct, array_like=True, frozen=True, tag=6):
         round: That of the question.
     """
 
-    round: int
+    round: Seq
 
 
 FollowerMessage = Welcome | Ack | CaughtUp | Refusal | BaseHeld | Confirmed

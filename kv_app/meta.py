@@ -1,9 +1,11 @@
 """What a node knows of itself and of its cluster, and keeps on its disk if it has one. No logic."""
 
 from enum import StrEnum
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
+
+from kv_app.bounds import MAX_FOLLOWERS, Label, Name, Quorum, Seq, Url
 
 # Version of the database's layout.
 FORMAT: Final = 2
@@ -27,8 +29,8 @@ class Member(msgspec.Struct, frozen=True):
         url: Where the others reach it. Members are told apart by it.
     """
 
-    node_id: str
-    url: str
+    node_id: Label
+    url: Url
 
 
 class Config(msgspec.Struct, frozen=True):
@@ -42,10 +44,10 @@ class Config(msgspec.Struct, frozen=True):
         wanted: The k that was asked for; a promotion may have had to begin with a lower one.
     """
 
-    members: tuple[Member, ...]
-    write_quorum: int
-    floor: int
-    wanted: int
+    members: Annotated[tuple[Member, ...], msgspec.Meta(max_length=MAX_FOLLOWERS + 1)]
+    write_quorum: Quorum
+    floor: Quorum
+    wanted: Quorum
 
 
 class BaseRecord(msgspec.Struct, frozen=True):
@@ -63,13 +65,13 @@ class BaseRecord(msgspec.Struct, frozen=True):
             made. One that is still in that life has forgotten no promise.
     """
 
-    epoch: int
-    leader_id: str
-    leader_incarnation: str
+    epoch: Seq
+    leader_id: Name
+    leader_incarnation: Label
     config: Config
-    position: int = 0
-    forced: int = 0
-    founders: dict[str, str] = {}
+    position: Seq = 0
+    forced: Seq = 0
+    founders: Annotated[dict[Url, Label], msgspec.Meta(max_length=MAX_FOLLOWERS)] = {}
 
 
 class Promise(msgspec.Struct, frozen=True):
@@ -81,9 +83,9 @@ class Promise(msgspec.Struct, frozen=True):
         attempt: Tells two attempts apart, those of the same node too.
     """
 
-    epoch: int
-    leader_id: str
-    attempt: str = ""
+    epoch: Seq
+    leader_id: Label
+    attempt: Label = ""
 
 
 class Meta(msgspec.Struct, frozen=True):

@@ -160,19 +160,26 @@ class Node:
 
     def _check_members(self, base: BaseRecord) -> None:
         """Checks that the settings do not name other followers than the cluster was made with."""
-        urls = self.settings.follower_urls
-        if self.settings.role is not Role.LEADER:
-            return
-        members = base.config.members
-        own = own_url(members, self.settings.node_id, self.settings.advertise_url)
-        recorded = {member.url for member in members} - {own}
-        if urls and set(urls) - {self.settings.advertise_url} != recorded:
+        recorded = self._unlike_settings(base)
+        if recorded:
             self._close_storage()
             raise StorageError(
-                f"this node's cluster was made with {', '.join(sorted(recorded)) or 'no others'} "
-                "beside it, which is fixed; start it with the same FOLLOWER_URLS, or without, or "
-                "with another DATA_DIR"
+                f"{recorded}; start it with the same FOLLOWER_URLS, or without, or with another "
+                "DATA_DIR"
             )
+
+    def _unlike_settings(self, base: BaseRecord) -> str:
+        """Returns with whom the cluster was made, if the settings name others; else nothing."""
+        settings = self.settings
+        if settings.role is not Role.LEADER or not settings.follower_urls:
+            return ""
+        members = base.config.members
+        own = own_url(members, settings.node_id, settings.advertise_url)
+        recorded = {member.url for member in members} - {own}
+        if set(settings.follower_urls) - {settings.advertise_url} == recorded:
+            return ""
+        others = ", ".join(sorted(recorded)) or "no others"
+        return f"this node's cluster was made with {others} beside it, which is fixed"
 
     def _form(self) -> None:
         """Becomes the leader of a cluster that is still to be made."""
@@ -206,10 +213,11 @@ class Node:
         return is_blank
 
     def drain(self) -> None:
-        """Refuses new writes from now on; those that wait go on."""
+        """Refuses new writes from now on, and opens no epoch; writes that wait go on."""
         self.is_draining = True
-        if self.leader is not None:
-            self.leader.drain()
+        for one in (self.leader, self.candidate):
+            if one is not None:
+                one.drain()
 
     def end_waits(self) -> None:
         """Ends all that waits: writes and changes of k are unknown, reads refused.
@@ -233,6 +241,7 @@ class Node:
         for role in (self.candidate, self.leader, self.follower):
             if role is not None:
                 await role.stop()
+        await asyncio.gather(*self._ending, return_exceptions=True)
         self._close_storage()
 
     def _close_storage(self) -> None:
@@ -254,14 +263,17 @@ class Node:
             ChannelError: This node will not follow it.
         """
         check_hello(hello)
-        if hello.leader_id == self.settings.node_id:
-            raise ChannelError(
-                f"NODE_ID {hello.leader_id!r} is also that of its leader; give each node its own"
-            )
+        self._check_is_another(hello)
         if self.leader is not None or self.candidate is not None:
             meta = self.replica.meta
             is_forming = self.leader is not None and self.leader.base is None
-            if is_forming and hello.is_formed:  # there is a cluster already, and this belongs to it
+            if is_forming and hello.is_formed:
+                # There is a cluster already; this node belongs to it if it knows who leads it.
+                if hello.leader_url not in self.settings.follower_urls:
+                    raise ChannelError(
+                        f"this node forms a cluster, and {hello.leader_url} is none of its "
+                        "FOLLOWER_URLS"
+                    )
                 self._step_down(hello.epoch)
                 return self._follower_side()
             if not hello.is_formed and meta.base is not None:
@@ -269,6 +281,7 @@ class Node:
                     f"this node leads epoch {self.replica.promised} of a cluster that is there "
                     "already",
                     self.replica.promised,
+                    meta.cluster_id,
                 )
             if hello.cluster_id != meta.cluster_id or is_forming:
                 raise ChannelError("this node is a leader, not a follower")
@@ -277,16 +290,26 @@ class Node:
             self._step_down(hello.epoch)
         return self._follower_side()
 
+    def _check_is_another(self, hello: Hello) -> None:
+        """Refuses a leader that this node could not be told apart from."""
+        shared = ""
+        if hello.leader_id == self.settings.node_id:
+            shared = f"NODE_ID {hello.leader_id!r}"
+        elif hello.leader_url == self.settings.advertise_url:
+            shared = f"ADVERTISE_URL {hello.leader_url}"
+        if shared:
+            raise ChannelError(f"{shared} is also that of its leader; give each node its own")
+
     def _follower_side(self) -> Follower:
         if self.follower is None:
             raise RuntimeError("a node has a role")
         return self.follower
 
-    def give_way(self, promised: int) -> None:
-        """Leads no more, and takes nothing of the epochs before a newer one."""
+    def give_way(self, promised: int, cluster_id: str) -> None:
+        """Leads no more, and takes nothing of the epochs before a newer one of a cluster."""
         self._step_down(promised)
         if self.follower is not None:
-            self.follower.release(promised)
+            self.follower.release(promised, cluster_id)
 
     def lead_again(self, urls: tuple[str, ...]) -> None:
         """Begins to lead again, unless it has a role or another node leads it."""
@@ -346,6 +369,9 @@ class Node:
 
     def stand(self, promotion: Promotion) -> Leader:
         """Begins to lead an epoch whose base this node holds; it opens once others do too."""
+        recorded = self._unlike_settings(promotion.base)
+        if recorded:  # it had lost its data, else its start would have been refused
+            logger.warning("FOLLOWER_URLS is ignored: %s", recorded)
         candidate = Leader(
             self.replica,
             promotion.promise,

@@ -6,13 +6,13 @@ from typing import Final
 
 import msgspec
 
+from kv_app.bounds import MAX_BATCH_ENTRIES
 from kv_app.delays import DelayKind, LinkSchedule
 from kv_app.log import LogRecord
 from kv_app.messages import RawEntries
 from kv_app.timer import Timer, make_timer
 
 MAX_BATCH_BYTES: Final = 1 << 20
-MAX_BATCH_ENTRIES: Final = 4096
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -90,10 +90,14 @@ class Outbox:
             for frame in encode_batches(due, self._stable_seq()):
                 self._send(frame)
 
-    def close(self) -> None:
-        """Forgets what waits, and the timer."""
+    def clear(self) -> None:
+        """Forgets what waits."""
         self._schedule.clear()
         self.size_bytes = 0
+
+    def close(self) -> None:
+        """Forgets what waits, and the timer."""
+        self.clear()
         self._timer.close()
 
     def _arm(self) -> None:

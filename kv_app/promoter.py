@@ -12,6 +12,7 @@ from typing import Final, Protocol
 
 import msgspec
 
+from kv_app.bounds import shown
 from kv_app.errors import (
     MalformedError,
     NotEnoughSurvivorsError,
@@ -32,7 +33,7 @@ from kv_app.failover.calls import (
     Seal,
     Sealed,
 )
-from kv_app.failover.electors import own_url
+from kv_app.failover.electors import named_url, own_url
 from kv_app.failover.merging import MergePlan, plan
 from kv_app.failover.sufficiency import Judgement, judge, next_config
 from kv_app.messages import (
@@ -47,6 +48,7 @@ from kv_app.messages import (
     SnapshotKeys,
 )
 from kv_app.meta import BaseRecord, Member, Promise
+from kv_app.peer_checks import check_answer, check_fetched
 from kv_app.peers import PeerError, Peers
 from kv_app.replica import Replica
 from kv_app.snapshot import SnapshotReader
@@ -58,6 +60,8 @@ logger = logging.getLogger("kv_app.promoter")
 PROBE_TIMEOUT_S: Final = 1.0
 SEAL_TIMEOUT_S: Final = 2.0
 FETCH_TIMEOUT_S: Final = 10.0
+# How long a snapshot may take, however little of it comes at a time.
+WHOLE_TIMEOUT_S: Final = 600.0
 
 _decode_message: Final = msgspec.msgpack.Decoder(LeaderMessage).decode
 
@@ -166,7 +170,9 @@ class _Attempt:
         settings = self._replica.settings
         config = own.config
         urls = [member.url for member in config.members] if config else [*settings.follower_urls]
-        answers = await self._ask(self._others(self._wish.urls or urls), Probe(), PROBE_TIMEOUT_S)
+        named = named_url(config.members, settings.node_id) if config else None
+        others = [url for url in dict.fromkeys(self._wish.urls or urls) if url != named]
+        answers = await self._ask(others, Probe(), PROBE_TIMEOUT_S)
         probed = {url: one for url, one in answers.items() if isinstance(one, Probed)}
         if self._is_blank:
             self._learn(probed)
@@ -186,6 +192,7 @@ class _Attempt:
                 f"write_quorum={wanted} must be from 0 to {followers}, the number of followers."
             )
         self._own_url = own_url(config.members, settings.node_id, settings.advertise_url)
+        probed = self._without_itself(probed)
         # Who belongs to no cluster yet may be one of its founders.
         probed = {
             url: one for url, one in probed.items() if one.cluster_id in {"", self._cluster_id}
@@ -198,9 +205,16 @@ class _Attempt:
         attempt = secrets.token_hex(8)
         self._promise = Promise(heard + 1, settings.node_id, attempt)
 
-    def _others(self, urls: Sequence[str]) -> list[str]:
-        mine = {self._own_url, self._replica.settings.advertise_url}
-        return [url for url in dict.fromkeys(urls) if url not in mine]
+    def _without_itself(self, probed: Mapping[str, Probed]) -> dict[str, Probed]:
+        """Leaves out what this node itself answered, at a URL that it did not know for its own."""
+        node_id = self._replica.settings.node_id
+        there = probed.get(self._own_url)
+        if there is not None and there.node_id != node_id:
+            raise OutbidError(
+                f"At {self._own_url} answers {there.node_id!r}, and not this node; start it with "
+                "an ADVERTISE_URL of its own, that which the others know it by."
+            )
+        return {url: one for url, one in probed.items() if one.node_id != node_id}
 
     def _learn(self, probed: Mapping[str, Probed]) -> None:
         """Takes over whose data it is, of a node that has none itself."""
@@ -242,17 +256,26 @@ class _Attempt:
         if isinstance(own, Denied):
             raise self._outbid(own)
         urls = self._wish.urls or [member.url for member in self._members]
-        answers = await self._ask(self._others(urls), seal, SEAL_TIMEOUT_S)
+        others = [url for url in dict.fromkeys(urls) if url != self._own_url]
+        answers = await self._ask(others, seal, SEAL_TIMEOUT_S)
         names = {own.node_id}
         self._sealed = {self._own_url: own}
         for url, answer in answers.items():
             if isinstance(answer, Denied) and answer.promised >= self._promise.epoch:
                 raise self._outbid(answer)
-            if isinstance(answer, Sealed) and answer.node_id not in names:
+            if (
+                isinstance(answer, Sealed)
+                and answer.node_id not in names
+                and self._is_older(answer)
+            ):
                 names.add(answer.node_id)
                 self._sealed[url] = answer
         self._judgement = judge(self._members, self._sealed)
         self._require(self._judgement, "Those that answered have promised, and wait for a leader.")
+
+    def _is_older(self, sealed: Sealed) -> bool:
+        """Tells if a node's base is of an epoch before the one that it has just promised."""
+        return sealed.base is None or sealed.base.epoch < self._promise.epoch
 
     def _require(self, judgement: Judgement, so_far: str) -> None:
         if judgement.is_sufficient or (self._wish.force and judgement.base is not None):
@@ -268,7 +291,7 @@ class _Attempt:
 
     def _outbid(self, denied: Denied) -> OutbidError:
         return OutbidError(
-            f"Another attempt goes on: {denied.reason}; ask who leads, or try again.",
+            f"Another attempt goes on: {shown(denied.reason)}; ask who leads, or try again.",
             promised=denied.promised,
         )
 
@@ -307,11 +330,13 @@ class _Attempt:
         }
         staged = self._stage(judgement.base)
         merged = plan(sources, staged.held)
+        self._check_holes(merged)
         await self._fetch(sources, merged, staged)
         self._check_own()
         staged.take(
             Entry(self._promise.epoch, seq, int(Operation.NOOP), "", None, None)
-            for seq in merged.noops
+            for span in merged.noops
+            for seq in range(span.first, span.last + 1)
         )
         if staged.held.contiguous < merged.position:
             # Who restarts meanwhile knows less of what is committed: its snapshot ends earlier.
@@ -333,9 +358,26 @@ class _Attempt:
             judgement.voters,
             judgement.missing,
             judgement.required,
-            len(merged.noops),
+            merged.holes,
             lost,
         )
+
+    def _check_holes(self, merged: MergePlan) -> None:
+        """Checks that no more is filled up with no-ops than could be on its way when a leader died.
+
+        Each takes memory, and a node that tells nonsense of its log may name any number of them.
+        """
+        most = self._replica.settings.log_entries
+        if merged.holes > most:
+            judgement = self._judgement
+            raise NotEnoughSurvivorsError(
+                f"Of the {merged.position} positions that the nodes name, {merged.holes} are in no "
+                f"log; {most} at most may be. Bring back "
+                f"{', '.join(judgement.missing) or 'the data'}, or raise LOG_ENTRIES.",
+                required=judgement.required,
+                sealed=len(judgement.voters),
+                missing=list(judgement.missing),
+            )
 
     def _stage(self, newest: BaseRecord) -> Staged:
         """Begins with what this node holds of the newest base's log."""
@@ -370,16 +412,20 @@ class _Attempt:
         if merged.whole_from is not None:
             await self._fetch_whole(merged.whole_from, sources[merged.whole_from], staged)
         for url, ranges in merged.fetches.items():
-            await self._fetch_entries(url, sources[url].incarnation, ranges, staged)
+            await self._fetch_entries(url, sources[url], ranges, staged)
 
     async def _fetch_entries(
-        self, url: str, incarnation: str, ranges: list[SeqRange], staged: Staged
+        self, url: str, source: Sealed, ranges: list[SeqRange], staged: Staged
     ) -> None:
         while ranges:
-            question = Fetch(self._promise, incarnation, ranges)
+            question = Fetch(self._promise, source.incarnation, ranges)
             answer = await self._call(url, question, FETCH_TIMEOUT_S)
             if not isinstance(answer, Fetched) or not answer.entries:
                 raise OutbidError(f"{url} did not hand over its entries; try again.")
+            try:
+                check_fetched(answer.entries, ranges, _epoch_of(source))
+            except ProtocolViolationError as error:
+                raise OutbidError(f"{url} handed over {error}; try again.") from error
             staged.take(answer.entries)
             last = answer.entries[-1].seq
             ranges = [
@@ -392,28 +438,23 @@ class _Attempt:
         """Takes over all that is settled on another node, in place of what this one has of it."""
         question = FetchWhole(self._promise, source.incarnation)
         reader: SnapshotReader | None = None
-        is_whole = False
         try:
-            async for frame in self._peers.whole(url, question):
-                self._check_own()  # else another leader may have begun to stage what it sends
-                message = _decode_message(frame)
-                if isinstance(message, SnapshotBegin):
-                    reader = SnapshotReader(message.stable_seq)
-                    staged.begin_snapshot()
-                elif reader is not None and isinstance(message, SnapshotChunk):
-                    staged.install(reader.read(message))
-                    if message.ends_bucket:
-                        reader.end_bucket()
-                elif reader is not None and isinstance(message, SnapshotKeys):
-                    reader.check_keys(message.writes)
-                    staged.restore(message.writes)
-                elif reader is not None and isinstance(message, SnapshotEnd):
-                    reader.check_end(message)
-                    staged.finish_snapshot(reader.stable_seq)
-                    is_whole = True
+            async with asyncio.timeout(WHOLE_TIMEOUT_S):
+                async for frame in self._peers.whole(url, question):
+                    self._check_own()  # else another leader may have begun to stage what it sends
+                    message = _decode_message(frame)
+                    if reader is None:
+                        reader = _begun(message, source)
+                        staged.begin_snapshot()
+                    else:
+                        _take_part(message, reader, staged)
+        except TimeoutError as error:
+            raise OutbidError(
+                f"{url} did not hand over its data within {WHOLE_TIMEOUT_S:g} s; try again."
+            ) from error
         except (PeerError, ProtocolViolationError, *UNREADABLE) as error:
             raise OutbidError(f"{url} did not hand over its data ({error}); try again.") from error
-        if not is_whole:
+        if reader is None or not reader.has_ended:
             raise OutbidError(f"{url} did not hand over its data; try again.")
 
     # --- asking ---------------------------------------------------------------------------------
@@ -430,10 +471,46 @@ class _Attempt:
 
     async def _call(self, url: str, question: Question, timeout_s: float) -> Answer | None:
         try:
-            return await self._peers.call(url, question, timeout_s)
+            answer = await self._peers.call(url, question, timeout_s)
+            check_answer(answer)
         except PeerError as error:
-            logger.info("%s", error)
+            logger.info("%s", shown(str(error)))
             return None
+        except ProtocolViolationError as error:
+            logger.warning("%s answered what cannot be: %s", url, error)
+            return None
+        return answer
+
+
+def _epoch_of(source: Sealed) -> int:
+    """Returns the epoch of whose log a node's positions are."""
+    return source.base.epoch if source.base is not None else 0
+
+
+def _begun(message: LeaderMessage, source: Sealed) -> SnapshotReader:
+    """Begins to read the snapshot of a node that was sealed."""
+    if not isinstance(message, SnapshotBegin) or message.stable_seq > source.settled:
+        raise ProtocolViolationError("what is no beginning of its snapshot")
+    return SnapshotReader(message, _epoch_of(source))
+
+
+def _take_part(message: LeaderMessage, reader: SnapshotReader, staged: Staged) -> None:
+    """Takes a part of a snapshot."""
+    if reader.has_ended:
+        raise ProtocolViolationError("more than its snapshot")
+    match message:
+        case SnapshotChunk():
+            staged.install(reader.read(message))
+            if message.ends_bucket:
+                reader.end_bucket()
+        case SnapshotKeys():
+            reader.check_keys(message.writes)
+            staged.restore(message.writes)
+        case SnapshotEnd():
+            reader.check_end(message)
+            staged.finish_snapshot(reader.stable_seq)
+        case _:
+            raise ProtocolViolationError("what is no part of a snapshot")
 
 
 def _as_sealed(probed: Probed) -> Sealed:
@@ -455,5 +532,5 @@ def _may_have_lost(judgement: Judgement, merged: MergePlan) -> str:
     missing = ", ".join(judgement.missing) or "nobody"
     return (
         f"Begun by force without {missing}: what was acknowledged above seq {merged.stable} may be "
-        f"lost ({len(merged.noops)} positions below {merged.position} were found nowhere)."
+        f"lost ({merged.holes} positions below {merged.position} were found nowhere)."
     )

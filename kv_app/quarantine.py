@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 
 from kv_app.errors import StorageError
+from kv_app.folders import make_private_folder, sync_folder
 from kv_app.messages import Entry, Operation
 
 logger = logging.getLogger("kv_app.quarantine")
@@ -45,9 +46,8 @@ def quarantine(data_dir: Path | None, node_id: str, epoch: int, entries: Sequenc
 
 def _write(folder: Path, epoch: int, entries: Sequence[Entry]) -> Path:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        number = sum(1 for _ in folder.iterdir()) + 1
-        path = folder / f"{number:04d}-before-epoch-{epoch}.jsonl"
+        make_private_folder(folder)
+        path = folder / f"{_next_number(folder):04d}-before-epoch-{epoch}.jsonl"
         with path.open("x", encoding="utf-8") as file:
             for entry in entries:
                 record = msgspec.structs.asdict(entry)
@@ -56,6 +56,13 @@ def _write(folder: Path, epoch: int, entries: Sequence[Entry]) -> Path:
                 file.write(json.dumps(record, ensure_ascii=False) + "\n")
             file.flush()
             os.fsync(file.fileno())
+        sync_folder(folder)
     except OSError as error:
         raise StorageError(f"the disk failed to write {folder}: {error}") from error
     return path
+
+
+def _next_number(folder: Path) -> int:
+    """Returns a number above that of every file, whatever was moved away or put there."""
+    numbers = (path.name.partition("-")[0] for path in folder.iterdir())
+    return max((int(number) for number in numbers if number.isdecimal()), default=0) + 1

@@ -50,15 +50,23 @@ class Recalls:
     async def _go_on(self) -> None:
         while True:
             await asyncio.sleep(RECALL_PERIOD_S * random.uniform(0.5, 1.5))  # noqa: S311  not a secret
-            base = self._node.replica.meta.base
-            if base is None or not self._node.misses_leader:
-                continue
-            urls = tuple(member.url for member in base.config.members)
-            recall = Recall(self._node.replica.meta.cluster_id, base.leader_id, urls)
-            for member in base.config.members:
-                # Of a member that was not heard when the cluster was made the name is not known.
-                if member.node_id in {"", base.leader_id}:
-                    await self._tell(member.url, recall)
+            try:
+                await self._recall()
+            except Exception:
+                # Nobody else calls its leader back.
+                logger.exception("the call to the leader that is missing met a bug; it goes on")
+
+    async def _recall(self) -> None:
+        """Tells whoever may be its leader, if that is missing."""
+        base = self._node.replica.meta.base
+        if base is None or not self._node.misses_leader:
+            return
+        urls = tuple(member.url for member in base.config.members)
+        recall = Recall(self._node.replica.meta.cluster_id, base.leader_id, urls)
+        for member in base.config.members:
+            # Of a member that was not heard when the cluster was made the name is not known.
+            if member.node_id in {"", base.leader_id}:
+                await self._tell(member.url, recall)
 
     async def _tell(self, url: str, recall: Recall) -> None:
         try:

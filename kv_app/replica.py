@@ -195,8 +195,9 @@ class Replica:
         forgotten = settled - self.settings.log_entries
         if self.commits is not None:
             self.commits.fold_to = (self.promised, settled)
+        if self.storage is not None:
             # Until a deletion is folded the disk still has what it deletes.
-            forgotten = min(forgotten, self.commits.storage.meta.folded[1])
+            forgotten = min(forgotten, self.storage.meta.folded[1])
         self.state.forget_deletions(forgotten)
 
     # --- a snapshot of the epoch that it has the base of, or of a learner's ----------------------

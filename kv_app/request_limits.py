@@ -10,6 +10,7 @@ MAX_HEAD_BYTES = 64 * 1024
 # Requests that may wait on one connection for the answers to earlier ones.
 MAX_PIPELINED_REQUESTS = 128
 MAX_REASON_CHARS = 200
+_FRAMING = frozenset({b"connection", b"content-length", b"transfer-encoding"})
 
 Headers: TypeAlias = Iterable[tuple[bytes, bytes]]
 
@@ -37,20 +38,29 @@ def check_announced_size(headers: Headers, max_bytes: int) -> None:
         )
 
 
-def check_upgrade(method: bytes, headers: Headers) -> None:
-    """Checks a request to speak another protocol on its connection (RFC 6455, 4.2.1).
+def opens_websocket(method: bytes, headers: Headers) -> bool:
+    """Tells if a request to speak another protocol opens a WebSocket (RFC 6455, 4.2.1).
 
     Raises:
-        MalformedError: The protocol is not WebSocket, or what opens one is missing.
+        MalformedError: It is to be one, and what opens it is missing; or it asks for a tunnel.
     """
     found = dict(headers)
     is_websocket = found.get(b"upgrade", b"").lower() == b"websocket"
+    if not is_websocket and method != b"CONNECT":
+        return False
     opens_it = found.get(b"sec-websocket-version") == b"13" and b"sec-websocket-key" in found
     if not (is_websocket and opens_it and method == b"GET"):
         raise MalformedError(
-            "The node upgrades a connection to a WebSocket (RFC 6455) and to nothing else; "
-            "tell the client to speak HTTP/1.1 and to ask for no upgrade."
+            "The node makes of a connection a WebSocket (RFC 6455) and nothing else; "
+            "tell the client to open one by that, or to speak HTTP/1.1."
         )
+    return True
+
+
+def framing_of(headers: Headers) -> bytes:
+    """Returns a head that tells of a body, and of its connection's end, what these headers do."""
+    lines = [b"%s: %s\r\n" % header for header in headers if header[0] in _FRAMING]
+    return b"POST / HTTP/1.1\r\n%s\r\n" % b"".join(lines)
 
 
 def check_pipeline(length: int) -> None:

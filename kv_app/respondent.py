@@ -1,8 +1,9 @@
 """What a node answers another one that wants to lead: where it stands, what it holds."""
 
 from collections.abc import Iterator
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
+from kv_app.bounds import MAX_SEQ
 from kv_app.failover.calls import (
     Answer,
     Check,
@@ -21,9 +22,12 @@ from kv_app.failover.calls import (
 from kv_app.failover.promises import allows
 from kv_app.leader import Leader
 from kv_app.log import memory_of
-from kv_app.messages import MAX_SEQ, Entry
+from kv_app.peer_checks import check_ranges
 from kv_app.replica import Replica
 from kv_app.snapshot import snapshot_frames
+
+if TYPE_CHECKING:
+    from kv_app.messages import Entry
 
 FETCH_BYTES: Final = 4 << 20
 
@@ -41,8 +45,8 @@ class RespondentOwner(Protocol):
     def position(self) -> tuple[int, int, int]:
         """Returns the epoch, the contiguous position and the highest one of what it holds."""
 
-    def give_way(self, promised: int) -> None:
-        """Leads no more, and takes nothing of the epochs before a newer one."""
+    def give_way(self, promised: int, cluster_id: str) -> None:
+        """Leads no more, and takes nothing of the epochs before a newer one of a cluster."""
 
     def lead_again(self, urls: tuple[str, ...]) -> None:
         """Begins to lead again, unless it has a role or another node leads it."""
@@ -104,12 +108,11 @@ class Respondent:
         if not is_member and not (replica.is_empty and meta.base is None):
             return Denied("it holds the data of another cluster", promised=0)
         promise = meta.promise if is_member else None
-        is_sound = 1 <= seal.promise.epoch <= MAX_SEQ
-        if not is_sound or not allows(promise, seal.promise):
+        if not seal.promise.epoch or not allows(promise, seal.promise):
             return Denied(f"it is in epoch {replica.promised}", replica.promised)
         if promise != seal.promise:
             # From here on nothing of older epochs is taken, though the answer is still to come.
-            self._node.give_way(seal.promise.epoch)
+            self._node.give_way(seal.promise.epoch, seal.cluster_id)
             replica.join(seal.cluster_id, seal.promise)
         if replica.commits is not None:
             await replica.commits.flush()
@@ -157,6 +160,7 @@ class Respondent:
         return None
 
     def _fetched(self, question: Fetch) -> Fetched:
+        check_ranges(question.ranges, above=0, upto=MAX_SEQ)
         entries: list[Entry] = []
         size = 0
         for span in question.ranges:

@@ -9,9 +9,11 @@ from typing import Final, Protocol
 import msgspec
 from starlette.types import Message, Receive, Send
 
+from kv_app.bounds import shown
 from kv_app.errors import ChannelError, ProtocolViolationError, StorageError, SupersededError
 from kv_app.log import to_ranges
 from kv_app.messages import (
+    CLOSE_NORMAL,
     CLOSE_PROTOCOL,
     CLOSE_REFUSED,
     CLOSE_REPLACED,
@@ -37,12 +39,16 @@ from kv_app.messages import (
     SnapshotKeys,
     Version,
     Welcome,
+    close_reason,
 )
+from kv_app.silence import Silence
 from kv_app.snapshot import SnapshotReader
 
 logger = logging.getLogger("kv_app.follower")
 
 HELLO_TIMEOUT_S = 5.0
+# After a message of more, others come before the next one.
+MANY_ENTRIES = 128
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(LeaderMessage).decode
@@ -125,12 +131,15 @@ class Session:
         self._receive = receive
         self._send = send
         self._silence_s = silence_s
+        self._silence = Silence(silence_s)
         self._loop = asyncio.get_running_loop()
-        self._heard_s = self._loop.time()
         self._watchdog: asyncio.TimerHandle | None = None
         self._task = asyncio.current_task()
-        self._end: tuple[int, str, int] | None = None
+        self._hello: Hello | None = None
+        self._end: tuple[int, Refusal] | None = None
         self._snapshot: SnapshotReader | None = None
+        # The position of the last snapshot that came whole, on which the next may build.
+        self._installed_seq = 0
         self._durable: list[int] = []
         self._caught_up: CaughtUp | None = None
         self._synced = asyncio.Event()
@@ -143,11 +152,12 @@ class Session:
         except OSError:
             pass  # the leader has ended the channel
         except SupersededError as error:
-            await self.close(CLOSE_REFUSED, str(error), error.promised)
+            refusal = self._refusal(str(error), error.promised, error.cluster_id)
+            await self.close(CLOSE_REFUSED, refusal)
         except ProtocolViolationError as error:
-            await self.close(CLOSE_PROTOCOL, str(error))
+            await self.close(CLOSE_PROTOCOL, Refusal(str(error), 0, ""))
         except ChannelError as error:
-            await self.close(CLOSE_REFUSED, str(error))
+            await self.close(CLOSE_REFUSED, Refusal(str(error), 0, ""))
         except StorageError as error:
             self._follower.fail(error)
         finally:
@@ -174,14 +184,13 @@ class Session:
             raise ProtocolViolationError("no hello in time") from None
         if not isinstance(hello, Hello):
             raise ProtocolViolationError("a channel begins with a hello")
+        self._hello = hello
         self._accepted = self._accept(hello)
         self._follower.follow(self, hello)
-        # What an older channel brought is on the disk before anything is told of it.
-        await self._follower.flush()
         try:
+            # What an older channel brought is on the disk before anything is told of it.
+            await self._follower.flush()
             await self._reply(self._follower.welcome())
-            if not self._follower.is_followed(self):
-                raise ChannelError("this node holds the entries of another cluster, and keeps them")
             logger.info("follows %s at %s", hello.leader_id, hello.leader_url)
             self._watch()
             await self._take_messages()
@@ -196,7 +205,7 @@ class Session:
 
     async def _take_messages(self) -> None:
         while (message := await self._next()) is not None:
-            self._heard_s = self._loop.time()
+            self._silence.heard()
             match message:
                 case Entries():
                     await self._take(message)
@@ -208,6 +217,7 @@ class Session:
                         await self._reply(Confirmed(message.round))
                 case Replace():
                     self._follower.replace(message.keep)
+                    self._installed_seq = 0
                 case Base():
                     if self._follower.hold_base(message):
                         await self._reply(BaseHeld(message.record.epoch))
@@ -217,6 +227,13 @@ class Session:
                     await self._take_snapshot(message)
 
     async def _take(self, message: Entries) -> None:
+        """Takes entries, unless a snapshot is under way.
+
+        Up to its end none can be settled, so that they would only fill the memory; what is not
+        acknowledged the leader has to send again.
+        """
+        if self._snapshot is not None:
+            return
         seqs = [entry.seq for entry in message.entries]
 
         def acknowledge() -> None:
@@ -225,17 +242,21 @@ class Session:
             self._synced.set()
 
         if self._follower.take(message.entries, message.stable_seq, acknowledge):
-            await self._reply(Ack(to_ranges(seqs)))
+            await self._reply(_acknowledgment(seqs))
         while self._follower.is_behind:
             self._synced.clear()
             await self._synced.wait()
+        if len(seqs) > MANY_ENTRIES:
+            await asyncio.sleep(0)  # the next message may be there already: others go first
 
     async def _take_snapshot(
         self, message: SnapshotBegin | SnapshotChunk | SnapshotKeys | SnapshotEnd
     ) -> None:
         if isinstance(message, SnapshotBegin):
-            self._snapshot = SnapshotReader(message.stable_seq)
-            self._follower.begin_snapshot()
+            epoch = self._hello.epoch if self._hello is not None else 0
+            self._snapshot = SnapshotReader(message, epoch, self._installed_seq)
+            if self._snapshot.is_whole:
+                self._follower.begin_snapshot()
             return
         snapshot, follower = self._snapshot, self._follower
         if snapshot is None:
@@ -244,13 +265,15 @@ class Session:
             case SnapshotChunk():
                 follower.install(snapshot.read(message))
                 if message.ends_bucket:
-                    follower.drop_missing(*snapshot.end_bucket(), snapshot.stable_seq)
+                    ended = snapshot.end_bucket()
+                    if snapshot.is_whole:
+                        follower.drop_missing(*ended, snapshot.stable_seq)
             case SnapshotKeys():
                 snapshot.check_keys(message.writes)
                 follower.restore(message.writes)
             case SnapshotEnd():
                 snapshot.check_end(message)
-                self._snapshot = None
+                self._snapshot, self._installed_seq = None, snapshot.stable_seq
                 await self._finish_snapshot(snapshot.stable_seq)
 
     async def _finish_snapshot(self, stable_seq: int) -> None:
@@ -271,15 +294,24 @@ class Session:
             self._sending = self._loop.create_task(self._acknowledge())
 
     async def _acknowledge(self) -> None:
+        try:
+            await self._acknowledge_all()
+        except Exception:
+            # The heartbeats would go on, and the leader wait for what never comes.
+            logger.exception("an acknowledgment met a bug of this node")
+            self._cancel(CLOSE_NORMAL, Refusal("this node met a bug; see its log", 0, ""))
+        finally:
+            self._sending = None
+
+    async def _acknowledge_all(self) -> None:
         while self._durable or self._caught_up is not None:
             seqs, self._durable = self._durable, []
             caught_up, self._caught_up = self._caught_up, None
             with contextlib.suppress(OSError):  # the channel has ended meanwhile
                 if seqs:
-                    await self._reply(Ack(to_ranges(seqs)))
+                    await self._reply(_acknowledgment(seqs))
                 if caught_up is not None:
                     await self._reply(caught_up)
-        self._sending = None
 
     async def _next(self) -> LeaderMessage | None:
         event = await self._receive()
@@ -307,32 +339,54 @@ class Session:
 
     def replace(self) -> None:
         """Ends this channel because the leader has opened another one."""
-        self._cancel(CLOSE_REPLACED, "the leader opened another channel")
+        self._cancel(CLOSE_REPLACED, Refusal("the leader opened another channel", 0, ""))
 
-    def supersede(self, promised: int) -> None:
-        """Ends this channel because its epoch is over."""
-        self._cancel(CLOSE_REFUSED, f"this node has promised itself to epoch {promised}", promised)
+    def supersede(self, promised: int, cluster_id: str) -> None:
+        """Ends this channel because its epoch is over: another one was promised in a cluster."""
+        reason = f"this node has promised itself to epoch {promised}"
+        self._cancel(CLOSE_REFUSED, self._refusal(reason, promised, cluster_id))
 
-    async def close(self, code: int, reason: str, promised: int = 0) -> None:
+    def _refusal(self, reason: str, promised: int, cluster_id: str) -> Refusal:
+        """Returns what the leader is told of a promise.
+
+        The epochs of two clusters have nothing to do with each other, and the id of a cluster is a
+        secret of its nodes. But whose cluster is still to be made has to hear that there is one.
+        """
+        hello = self._hello
+        if hello is not None and hello.cluster_id == cluster_id:
+            return Refusal(reason, promised, cluster_id)
+        is_forming = hello is not None and not hello.is_formed
+        return Refusal(reason, promised if is_forming else 0, "")
+
+    async def close(self, code: int, refusal: Refusal) -> None:
         """Tells the leader why, and closes."""
-        logger.warning("closes a replication channel: %s", reason)
+        logger.warning("closes a replication channel: %s", shown(refusal.reason))
         self._cancel_watchdog()
         with contextlib.suppress(OSError):
-            await self._say({"type": "websocket.send", "bytes": _encode(Refusal(reason, promised))})
-            await self._say({"type": "websocket.close", "code": code, "reason": reason[:100]})
+            await self._say({"type": "websocket.send", "bytes": _encode(refusal)})
+            await self._say(
+                {"type": "websocket.close", "code": code, "reason": close_reason(refusal.reason)}
+            )
 
     def _watch(self) -> None:
-        quiet_s = self._loop.time() - self._heard_s
-        if quiet_s >= self._silence_s:
-            self._cancel(CLOSE_SILENT, f"the leader was silent for {self._silence_s:g} s")
+        if self._follower.is_behind:
+            self._silence.heard()  # it reads nothing, since it waits for its own disk
+        if self._silence.look():
+            reason = f"the leader was silent for {self._silence_s:g} s"
+            self._cancel(CLOSE_SILENT, Refusal(reason, 0, ""))
         else:
-            self._watchdog = self._loop.call_later(self._silence_s - quiet_s, self._watch)
+            self._watchdog = self._loop.call_later(self._silence.interval_s, self._watch)
 
-    def _cancel(self, code: int, reason: str, promised: int = 0) -> None:
-        self._end = (code, reason, promised)
+    def _cancel(self, code: int, refusal: Refusal) -> None:
+        self._end = (code, refusal)
         if self._task is not None:
             self._task.cancel()
 
     def _cancel_watchdog(self) -> None:
         if self._watchdog is not None:
             self._watchdog.cancel()
+
+
+def _acknowledgment(seqs: list[int]) -> Ack:
+    """Returns the acknowledgment of entries, in whatever order they came, some perhaps twice."""
+    return Ack(to_ranges(sorted(set(seqs))))

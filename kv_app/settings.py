@@ -4,24 +4,29 @@ Every setting is validated once, at the start; every refusal names the variable,
 its bound. ``docs/settings.md`` lists them.
 """
 
-import ipaddress
 import math
 import os
+import re
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
 
+from kv_app.addresses import base_url, is_loopback, is_unspecified, normal_host, url_of
+from kv_app.bounds import (
+    MAX_BATCH_LIMIT_OPERATIONS,
+    MAX_FOLLOWERS,
+    MAX_KEY_LIMIT_BYTES,
+    MAX_NAME_CHARS,
+    MAX_VALUE_LIMIT_BYTES,
+)
 from kv_app.delays import MAX_DELAY_LIMIT_MS, DelayKind
 from kv_app.errors import SettingsError
 from kv_app.meta import Role
 
-MAX_FOLLOWERS = 64
-MAX_NODE_ID_CHARS = 128
 MAX_TOKEN_CHARS = 1024
-# A value must fit into one frame of the replication channel, with room to spare.
-MAX_VALUE_LIMIT_BYTES = 64 * 1024 * 1024
+# As a browser sends it: of a name in another script that is its ASCII form.
+_HOST_NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,8 +34,9 @@ class Settings:
     """What one node is told at its start.
 
     Sizes are in bytes of UTF-8, times in the unit of their suffix. ``follower_urls`` holds n
-    distinct base URLs without a trailing slash. ``write_quorum`` may exceed n: such a leader runs
-    and refuses writes.
+    distinct base URLs, each in the one spelling of ``addresses.base_url``, as ``advertise_url`` is.
+    ``write_quorum`` may exceed n: such a leader runs and refuses writes. It is that of a new
+    cluster; ``is_write_quorum_set`` tells whether somebody asked for it.
     """
 
     role: Role = Role.LEADER
@@ -41,12 +47,14 @@ class Settings:
     advertise_url: str = "http://127.0.0.1:8000"
     follower_urls: tuple[str, ...] = ()
     write_quorum: int = 0
+    is_write_quorum_set: bool = field(default=False, compare=False)
     min_delay_ms: float = 0.0
     max_delay_ms: float = 0.0
     delay_kind: DelayKind = DelayKind.INDEPENDENT
     delay_seed: int = 0
     request_timeout_s: float = 5.0
     cluster_token: str | None = field(default=None, repr=False)
+    allowed_hosts: tuple[str, ...] = ()
     max_key_bytes: int = 1024
     max_value_bytes: int = 1024 * 1024
     max_body_bytes: int = 4 * 1024 * 1024
@@ -120,11 +128,19 @@ class _Reader:
 
 def _read(reader: _Reader) -> Settings:
     role = Role(reader.choice("ROLE", Role.LEADER, list(Role)))
-    host, port = reader.text("HOST", "127.0.0.1"), reader.integer("PORT", 8000, 1, 65535)
+    host = _host(reader.text("HOST", "127.0.0.1"))
+    port = reader.integer("PORT", 8000, 1, 65535)
     follower_urls = _follower_urls(reader.text("FOLLOWER_URLS", ""), role)
+    is_alone = role is Role.LEADER and not follower_urls
+    advertise_url = _advertise_url(reader.text("ADVERTISE_URL", ""), host, port, is_alone=is_alone)
     min_delay_ms, max_delay_ms = _delay_range(reader)
     token = _token(reader.text("CLUSTER_TOKEN", ""))
     _check_bind(host, token, allowed=reader.flag("ALLOW_INSECURE_BIND"))
+    if advertise_url in follower_urls:
+        raise SettingsError(
+            f"FOLLOWER_URLS names this node itself (ADVERTISE_URL={advertise_url}); name the "
+            "others only, and give each node an ADVERTISE_URL of its own."
+        )
     max_body_bytes = reader.integer("MAX_BODY_BYTES", 4 * 1024 * 1024, 64, 1 << 30)
     max_in_flight = reader.integer("MAX_IN_FLIGHT", 20_000, 1, 10_000_000)
     return Settings(
@@ -133,19 +149,23 @@ def _read(reader: _Reader) -> Settings:
         node_id=_node_id(reader.text("NODE_ID", "node")),
         host=host,
         port=port,
-        advertise_url=_url("ADVERTISE_URL", reader.text("ADVERTISE_URL", _own_url(host, port))),
+        advertise_url=advertise_url,
         follower_urls=follower_urls,
         write_quorum=reader.integer("WRITE_QUORUM", min(1, len(follower_urls)), 0, MAX_FOLLOWERS),
+        is_write_quorum_set=bool(reader.text("WRITE_QUORUM", "")),
         min_delay_ms=min_delay_ms,
         max_delay_ms=max_delay_ms,
         delay_kind=DelayKind(reader.choice("DELAY_MODEL", DelayKind.INDEPENDENT, list(DelayKind))),
         delay_seed=reader.integer("DELAY_SEED", secrets.randbits(32), 0, (1 << 63) - 1),
         request_timeout_s=reader.real("REQUEST_TIMEOUT", 5.0, 0.001, 3600.0),
         cluster_token=token,
-        max_key_bytes=reader.integer("MAX_KEY_BYTES", 1024, 1, 1 << 16),
+        allowed_hosts=_allowed_hosts(reader.text("ALLOWED_HOSTS", "")),
+        max_key_bytes=reader.integer("MAX_KEY_BYTES", 1024, 1, MAX_KEY_LIMIT_BYTES),
         max_value_bytes=reader.integer("MAX_VALUE_BYTES", 1024 * 1024, 0, MAX_VALUE_LIMIT_BYTES),
         max_body_bytes=max_body_bytes,
-        max_batch_operations=reader.integer("MAX_BATCH_OPERATIONS", 1000, 1, 100_000),
+        max_batch_operations=reader.integer(
+            "MAX_BATCH_OPERATIONS", 1000, 1, MAX_BATCH_LIMIT_OPERATIONS
+        ),
         max_in_flight=max_in_flight,
         max_connections=reader.integer("MAX_CONNECTIONS", 10_000, 1, 1_000_000),
         request_read_timeout_s=reader.real("REQUEST_READ_TIMEOUT_S", 10.0, 0.1, 3600.0),
@@ -160,9 +180,9 @@ def _read(reader: _Reader) -> Settings:
 
 
 def _node_id(text: str) -> str:
-    if len(text) > MAX_NODE_ID_CHARS or not text.isprintable():
+    if len(text) > MAX_NAME_CHARS or not text.isprintable():
         raise SettingsError(
-            f"NODE_ID={text[:80]!r} must be 1 to {MAX_NODE_ID_CHARS} printable characters."
+            f"NODE_ID={text[:80]!r} must be 1 to {MAX_NAME_CHARS} printable characters."
         )
     return text
 
@@ -180,27 +200,48 @@ def _token(text: str) -> str | None:
     return text or None
 
 
-def _own_url(host: str, port: int) -> str:
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+def _allowed_hosts(text: str) -> tuple[str, ...]:
+    names = tuple(part.strip().lower() for part in text.split(",") if part.strip())
+    for name in names:
+        if not _HOST_NAME.fullmatch(name):
+            raise SettingsError(
+                f"ALLOWED_HOSTS={name!r} must be a host's name, without scheme and port."
+            )
+    return names
+
+
+def _host(text: str) -> str:
+    host = normal_host(text)
+    try:
+        host.encode("idna" if not host.isascii() else "ascii")
+    except UnicodeError:
+        raise SettingsError(
+            f"HOST={text!r} is no name that can be looked up: give an address of this machine."
+        ) from None
+    return host
+
+
+def _advertise_url(text: str, host: str, port: int, *, is_alone: bool) -> str:
+    """Returns how others reach the node; unless that is told, where it listens."""
+    if text:
+        return _url("ADVERTISE_URL", text)
+    if not is_unspecified(host):
+        return url_of(host, port)
+    if is_alone:  # no other node ever asks for it
+        return url_of("::1" if ":" in host else "127.0.0.1", port)
+    raise SettingsError(
+        f"HOST={host} stands for all addresses of this machine, and other nodes need one: set "
+        "ADVERTISE_URL=http://HOST:PORT, the URL at which they reach this node."
+    )
 
 
 def _url(name: str, text: str) -> str:
-    url = text.rstrip("/")
-    if not is_base_url(url):
-        raise SettingsError(f"{name}={text!r} must be of the form http://HOST:PORT.")
-    return url
-
-
-def is_base_url(url: str) -> bool:
-    """Tells if a URL is of the form ``http://HOST:PORT``."""
     try:
-        parts = urlsplit(url)
-        host, port = parts.hostname or "", parts.port
-        host.encode("idna")
-    except ValueError:  # a port that is none, a broken IPv6 address, a name that none can look up
-        return False
-    is_bare = url == f"http://{parts.netloc}" and not {"@", " "} & set(url)
-    return is_bare and bool(host) and port != 0
+        return base_url(text)
+    except ValueError:
+        raise SettingsError(
+            f"{name}={text!r} must be of the form http://HOST:PORT, where other nodes reach it."
+        ) from None
 
 
 def _follower_urls(text: str, role: Role) -> tuple[str, ...]:
@@ -222,14 +263,8 @@ def _delay_range(reader: _Reader) -> tuple[float, float]:
 
 
 def _check_bind(host: str, token: str | None, *, allowed: bool) -> None:
-    if token or allowed or host == "localhost":
-        return
-    try:
-        loopback = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        loopback = False
-    if not loopback:
+    if not (token or allowed or is_loopback(host)):
         raise SettingsError(
-            f"HOST={host} is reachable from other machines: set CLUSTER_TOKEN, "
-            "or ALLOW_INSECURE_BIND=1 on a network that you trust."
+            f"HOST={host} is reachable from other machines: unset it, or set CLUSTER_TOKEN, or "
+            "ALLOW_INSECURE_BIND=1 on a network that you trust."
         )

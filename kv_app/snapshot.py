@@ -1,19 +1,20 @@
 """A replica's whole state as a stream of messages: how a leader sends it, how a follower takes it.
 
 The state is sent bucket by bucket while writes go on: a chunk holds the versions of its own moment,
-and the log's entries above the snapshot's position follow on the same channel, so that the versions
-decide. Neither side holds more than a bucket beside its state.
+so that the versions decide. The log's entries above the snapshot's position follow it on the same
+channel, or another snapshot with all that is newer than this one. Neither side holds more than the
+keys of a bucket beside its state.
 """
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
-from typing import Final
+from itertools import islice
+from typing import Annotated, Final
 
 import msgspec
 
 from kv_app.errors import ProtocolViolationError
 from kv_app.messages import (
-    MAX_SEQ,
     UNREADABLE,
     RememberedWrite,
     SnapshotBegin,
@@ -22,7 +23,8 @@ from kv_app.messages import (
     SnapshotKeys,
     Version,
 )
-from kv_app.state import BUCKETS, State
+from kv_app.peer_checks import is_config, is_key
+from kv_app.state import BUCKETS, CONFIG_KEY, State, bucket_of
 
 KEYS_PER_CHUNK: Final = 512
 CHARS_PER_CHUNK: Final = 1 << 18
@@ -30,43 +32,32 @@ WRITES_PER_MESSAGE: Final = 1000
 DIGEST_BYTES: Final = 16
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode_versions = msgspec.msgpack.Decoder(dict[str, Version]).decode
-
-
-async def send_snapshot(
-    send: Callable[[bytes], None],
-    give_way: Callable[[], Awaitable[None]],
-    state: State,
-    remembered: Sequence[RememberedWrite],
-    stable_seq: int,
-) -> None:
-    """Sends all settled versions, and the idempotency keys at or below a position.
-
-    Args:
-        send: Sends one message.
-        give_way: Lets others go first, and waits while the follower does not read.
-        state: May change meanwhile.
-        remembered: The idempotency keys, oldest first.
-        stable_seq: The position: the state holds all that is at or below.
-    """
-    for number, frame in enumerate(snapshot_frames(state, remembered, stable_seq)):
-        send(frame)
-        if number:  # the first one only says that others follow
-            await give_way()
+_decode_versions = msgspec.msgpack.Decoder(
+    Annotated[dict[str, Version], msgspec.Meta(max_length=KEYS_PER_CHUNK)]
+).decode
 
 
 def snapshot_frames(
-    state: State, remembered: Sequence[RememberedWrite], stable_seq: int
+    state: State, remembered: Iterable[RememberedWrite], stable_seq: int, since: int = 0
 ) -> Iterator[bytes]:
-    """Yields the messages of a snapshot; the state may change between two of them."""
-    yield _encode(SnapshotBegin(stable_seq))
+    """Yields the messages of a snapshot: settled versions, and idempotency keys.
+
+    Args:
+        state: May change between two messages.
+        remembered: The idempotency keys, oldest first.
+        stable_seq: The snapshot's position: the state holds all that is at or below.
+        since: Only versions above are sent; none of their deletions may be forgotten meanwhile.
+    """
+    yield _encode(SnapshotBegin(stable_seq, since))
     digest = b""
-    for bucket, versions, ends_bucket in state.settled_chunks(KEYS_PER_CHUNK, CHARS_PER_CHUNK):
+    chunks = state.settled_chunks(KEYS_PER_CHUNK, CHARS_PER_CHUNK, since)
+    for bucket, versions, ends_bucket in chunks:
         raw = _encode(versions)
         digest = _chain(digest, bucket, raw, ends_bucket=ends_bucket)
         yield _encode(SnapshotChunk(bucket, ends_bucket, msgspec.Raw(raw), digest))
-    for first in range(0, len(remembered), WRITES_PER_MESSAGE):
-        yield _encode(SnapshotKeys(list(remembered[first : first + WRITES_PER_MESSAGE])))
+    writes = iter(remembered)
+    while some := list(islice(writes, WRITES_PER_MESSAGE)):
+        yield _encode(SnapshotKeys(some))
     yield _encode(SnapshotEnd(digest))
 
 
@@ -75,17 +66,30 @@ class SnapshotReader:
 
     Attributes:
         stable_seq: The snapshot's position.
+        is_whole: False if it only tells what is newer than the one before.
+        has_ended: True once all has come.
     """
 
-    def __init__(self, stable_seq: int) -> None:
+    def __init__(self, begin: SnapshotBegin, epoch: int, known_seq: int = 0) -> None:
         """Begins to read.
 
+        Args:
+            begin: How it began.
+            epoch: That of the log that it stands for: nothing in it is of a later one.
+            known_seq: The position of the snapshot that came before; 0 if none did.
+
         Raises:
-            ProtocolViolationError: The position is none.
+            ProtocolViolationError: It builds upon what did not come.
         """
-        if not 0 <= stable_seq <= MAX_SEQ:
-            raise ProtocolViolationError(f"a snapshot of position {stable_seq}")
+        stable_seq, since = begin.stable_seq, begin.since
+        if since and not since == known_seq <= stable_seq:
+            raise ProtocolViolationError(
+                f"a snapshot of what changed from {since} to {stable_seq}, after one of {known_seq}"
+            )
         self.stable_seq = stable_seq
+        self.is_whole = not since
+        self.has_ended = False
+        self._epoch = epoch
         self._digest = b""
         self._bucket = 0
         self._present: set[str] = set()
@@ -98,17 +102,33 @@ class SnapshotReader:
         """
         raw = bytes(chunk.versions)
         digest = _chain(self._digest, chunk.bucket, raw, ends_bucket=chunk.ends_bucket)
-        if digest != chunk.digest or chunk.bucket != self._bucket:
+        is_next = chunk.bucket == self._bucket < BUCKETS
+        if digest != chunk.digest or not is_next:
             raise ProtocolViolationError(
                 f"a snapshot's chunk of bucket {chunk.bucket} is damaged or not the next one"
             )
         try:
-            versions = _decode_versions(raw)
+            versions: dict[str, Version] = _decode_versions(raw)
         except UNREADABLE as error:
             raise ProtocolViolationError(f"a snapshot that cannot be read: {error}") from error
+        if not all(self._is_sound(key, version) for key, version in versions.items()):
+            raise ProtocolViolationError(
+                f"a snapshot's chunk of bucket {chunk.bucket} with a key or a version that cannot "
+                "be there"
+            )
         self._digest = digest
         self._present.update(versions)
         return versions
+
+    def _is_sound(self, key: str, version: Version) -> bool:
+        """Tells if a version may be in the bucket that is being read, once."""
+        return (
+            bucket_of(key) == self._bucket
+            and 1 <= version.epoch <= self._epoch
+            and version.seq > 0
+            and key not in self._present
+            and (is_key(key) if key != CONFIG_KEY else is_config(version.value))
+        )
 
     def end_bucket(self) -> tuple[int, set[str]]:
         """Returns the bucket that has ended, and all keys that it had."""
@@ -123,7 +143,7 @@ class SnapshotReader:
             ProtocolViolationError: One is not within the snapshot; none of them may be taken.
         """
         for write in writes:
-            if not (1 <= write.epoch <= MAX_SEQ and 1 <= write.seq <= self.stable_seq):
+            if write.epoch > self._epoch or write.seq > self.stable_seq:
                 raise ProtocolViolationError(
                     f"a snapshot up to {self.stable_seq} with a key of {write.epoch}.{write.seq}"
                 )
@@ -136,6 +156,7 @@ class SnapshotReader:
         """
         if end.digest != self._digest or self._bucket != BUCKETS:
             raise ProtocolViolationError(f"a snapshot ended after {self._bucket} buckets")
+        self.has_ended = True
 
 
 def _chain(before: bytes, bucket: int, raw: bytes, *, ends_bucket: bool) -> bytes:

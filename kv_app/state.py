@@ -48,6 +48,9 @@ def bucket_of(key: str) -> int:
 class State:
     """Keys and their newest versions, deletions included.
 
+    Attributes:
+        forgotten_seq: The newest deletion that was forgotten here; 0 if none was.
+
     Invariants: within an epoch the version of a key never decreases; the digest of a bucket is
     always the sum over the keys with a value that it holds.
     """
@@ -59,6 +62,7 @@ class State:
         self._tombstones = 0
         # In order of arrival; those that something newer replaced stay until they are in front.
         self._deletions: deque[tuple[str, Version]] = deque()
+        self.forgotten_seq = 0
         # Of each key whose newest version is not settled: the newest settled one, if there is one,
         # and that which covers it.
         self._beneath: dict[str, tuple[Version | None, Version]] = {}
@@ -70,6 +74,11 @@ class State:
     def has_unsettled(self) -> bool:
         """True if versions may fall when an epoch begins."""
         return bool(self._beneath)
+
+    @property
+    def noted_deletions(self) -> int:
+        """Number of the deletions that are still to be forgotten, those of no effect included."""
+        return len(self._deletions)
 
     @property
     def tombstones(self) -> int:
@@ -214,15 +223,25 @@ class State:
         return versions
 
     def settled_chunks(
-        self, max_keys: int, max_chars: int
+        self, max_keys: int, max_chars: int, since: int = 0
     ) -> Iterator[tuple[int, dict[str, Version], bool]]:
-        """Yields parts as ``bucket_chunks`` does, with settled versions, and the configuration."""
-        for bucket, part, ends_bucket in self._chunks(max_keys, max_chars):
+        """Yields parts as ``bucket_chunks`` does, with settled versions, and the configuration.
+
+        Args:
+            max_keys: Keys per part at most.
+            max_chars: Characters per part, which only a single larger key may exceed.
+            since: Only versions above this position.
+        """
+        for bucket, part, ends_bucket in self._chunks(max_keys, max_chars, since):
             beneath = self._beneath
             settled = {
                 key: beneath[key][0] if key in beneath else version for key, version in part.items()
             }
-            kept = {key: version for key, version in settled.items() if version is not None}
+            kept = {
+                key: version
+                for key, version in settled.items()
+                if version is not None and version.seq > since
+            }
             yield bucket, kept, ends_bucket
 
     def bucket_chunks(
@@ -243,10 +262,10 @@ class State:
             yield bucket, part, ends_bucket
 
     def _chunks(
-        self, max_keys: int, max_chars: int
+        self, max_keys: int, max_chars: int, since: int = 0
     ) -> Iterator[tuple[int, dict[str, Version], bool]]:
         for bucket, versions in enumerate(self._buckets):
-            keys = list(versions)
+            keys = [key for key, version in versions.items() if version.seq > since]
             start = 0
             while True:
                 stop = _end_of_part(keys, start, versions, max_keys, max_chars)
@@ -266,20 +285,26 @@ class State:
             seq: The snapshot's position: versions above stay.
 
         Returns:
-            The removed keys.
+            The keys of which a committed version was removed. One that has a newer version, which
+            is not settled, still shows that.
         """
-        versions = self._buckets[bucket]
-        missing = [
-            key for key, version in versions.items() if key not in present and version.seq <= seq
-        ]
-        for key in missing:
+        beneath = self._beneath
+        gone: list[str] = []
+        dropped: list[str] = []
+        for key, version in self._buckets[bucket].items():
+            if key in present:
+                continue
+            if version.seq <= seq:
+                gone.append(key)
+                continue
+            below, _ = beneath.get(key, (None, version))
+            if below is not None and below.seq <= seq:
+                beneath[key] = (None, version)
+                dropped.append(key)
+        for key in gone:
             self._remove(key)
-            self._beneath.pop(key, None)
-        for key, (below, newest) in self._beneath.items():
-            is_dropped = bucket_of(key) == bucket and key not in present
-            if is_dropped and below is not None and below.seq <= seq:
-                self._beneath[key] = (None, newest)
-        return missing
+            beneath.pop(key, None)
+        return gone + dropped
 
     def forget_deletions(self, seq: int) -> list[str]:
         """Drops the deletions at or below a position.
@@ -300,6 +325,7 @@ class State:
                     break
                 del versions[key]
                 self._tombstones -= 1
+                self.forgotten_seq = max(self.forgotten_seq, deletion.seq)
                 forgotten.append(key)
             deletions.popleft()
         return forgotten

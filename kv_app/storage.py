@@ -8,7 +8,7 @@ number of writes. ``docs/durability.md`` describes the format.
 """
 
 import contextlib
-import os
+import re
 import secrets
 import shutil
 import struct
@@ -29,6 +29,7 @@ from rocksdict import (
 
 from kv_app import wal
 from kv_app.errors import StorageError
+from kv_app.folders import make_private_folder, sync_folder
 from kv_app.log import fingerprint_of
 from kv_app.messages import Entry, Operation, RememberedWrite, Version
 from kv_app.meta import FORMAT, Meta, Position, Role
@@ -45,7 +46,14 @@ KEPT_ENGINE_LOGS: Final = 2
 MAX_MANIFEST_BYTES: Final = MIB
 # A fold costs some writes of its own, so it moves at least so many operations.
 MIN_FOLD: Final = 64
+# It holds up all requests, so after so many operations it ends with the entry that it is at.
+MAX_FOLD: Final = 512
 
+# What the engine makes in a folder of its own.
+_ENGINE_FILE: Final = re.compile(
+    r"CURRENT|IDENTITY|LOCK|LOG(\.old\.[0-9]+)?|(MANIFEST|OPTIONS)-[0-9]+(\.dbtmp)?"
+    r"|[0-9]+\.(log|sst|dbtmp)|rocksdict-config\.json"
+)
 _META: Final = b"M"
 _LOG: Final = b"L"
 # Of two generations each: a base that comes whole is written beside what there is.
@@ -141,7 +149,7 @@ class Storage:
             upto: Entries above stay. Everything at or below must be committed; what was not
                 appended yet, and all behind it, stays too.
             stable: Everything at or below is committed.
-            entries: Moves so many, or more if they are small.
+            entries: Moves so many, more if they are small, or fewer if they are many.
 
         Returns:
             The fold's new position: that of the last entry that was moved.
@@ -168,7 +176,7 @@ class Storage:
             _fold_entry(batch, entry, self.meta.generation)
             reached = (entry.epoch, entry.seq)
             operations += max(1, len(entry.changes))
-            if moved >= entries and operations >= MIN_FOLD:
+            if (moved >= entries and operations >= MIN_FOLD) or operations >= MAX_FOLD:
                 break
         return reached
 
@@ -375,26 +383,33 @@ def open_storage(data_dir: Path, node_id: str, role: Role) -> Storage:
 
 def _create(data_dir: Path, meta: Meta) -> None:
     """Makes a database beside its place and moves it there: a half-made one is never opened."""
-    data_dir.mkdir(parents=True, exist_ok=True)
+    make_private_folder(data_dir)
     unfinished = data_dir / f"{FOLDER}.new"
-    shutil.rmtree(unfinished, ignore_errors=True)
+    _remove_unfinished(unfinished)
+    make_private_folder(unfinished)
     with _failing("write"):
         database = Rdict(str(unfinished), _options(DBRecoveryMode.absolute_consistency(), new=True))
     storage = Storage(database, meta)
     storage.save(meta)
     storage.close()
     unfinished.rename(data_dir / FOLDER)
-    _sync_folder(data_dir)
+    sync_folder(data_dir)
 
 
-def _sync_folder(folder: Path) -> None:
-    """Makes a rename durable where folders can be synced (not on Windows)."""
-    with contextlib.suppress(PermissionError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+def _remove_unfinished(folder: Path) -> None:
+    """Removes what a node that was killed has left, and nothing that somebody else has put there.
+
+    Raises:
+        StorageError: Not all in the folder is the engine's.
+    """
+    if not folder.exists():
+        return
+    if not all(_ENGINE_FILE.fullmatch(path.name) for path in folder.iterdir()):
+        raise StorageError(
+            f"{folder} is in the way, and not all that is in it was made by a node; move it, or "
+            "choose another DATA_DIR. Nothing was changed."
+        )
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _open(folder: Path) -> Storage:
@@ -419,6 +434,13 @@ def _open(folder: Path) -> Storage:
 
 def _open_database(folder: Path) -> tuple[Rdict, str]:
     """Opens the engine's files; returns what was repaired, too."""
+    # The engine would rotate and remove logs in it all the same.
+    if wal.manifest_of(folder) is None:
+        raise StorageError(
+            f"{folder} cannot be opened, for its CURRENT names no list of files: no node has made "
+            "it, or it is damaged; bring back its files, or choose another DATA_DIR. Nothing was "
+            "changed."
+        )
     if (damage := wal.find_damage(folder)) is not None:
         raise _damaged(damage)
     try:

@@ -95,9 +95,11 @@ class DescriptorTimer:
             self._fd = -1
 
     def _on_readable(self) -> None:
-        with contextlib.suppress(BlockingIOError):  # armed anew since it fired
+        try:
             os.read(self._fd, 8)
-            self._on_due()
+        except BlockingIOError:  # armed anew since it fired
+            return
+        self._on_due()
 
 
 def make_timer(loop: asyncio.AbstractEventLoop, on_due: Callable[[], None]) -> Timer:

@@ -98,7 +98,10 @@ class Voters:
         """
         for other in self._owner.links:
             if other is not link and other.is_welcome and other.node_id == welcome.node_id:
-                raise ChannelError(f"NODE_ID {welcome.node_id!r} is also that of {other.url}")
+                raise ChannelError(
+                    f"NODE_ID {welcome.node_id!r} is also that of {other.url}; give each node its "
+                    "own"
+                )
         if welcome.node_id == self._replica.settings.node_id:
             raise ChannelError(
                 f"NODE_ID {welcome.node_id!r} is also that of its leader; give each node its own"

@@ -22,6 +22,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Final, NamedTuple
 
+import google_crc32c
+
 BLOCK_BYTES: Final = 32 * 1024
 SECTOR_BYTES: Final = 512
 FULL: Final = 1
@@ -31,7 +33,6 @@ LAST: Final = 4  # the highest type; we switch on nothing that writes others
 _HEADER: Final = struct.Struct("<IHB")
 _SEQUENCE: Final = struct.Struct("<Q")
 _MASK: Final = 0xA282EAD8
-_POLYNOMIAL: Final = 0x82F63B78
 # Fields of a manifest's record that come before all others (RocksDB's `db/version_edit.h`).
 _COMPARATOR: Final = 1
 _LOG_NUMBER: Final = 2
@@ -148,7 +149,7 @@ def find_damage(folder: Path) -> str | None:
     files that it does not know, and says nothing; and it reads for ever what has a type of its own
     that we do not use.
     """
-    manifest = _manifest(folder)
+    manifest = manifest_of(folder)
     for path in [*_log_files(folder), *([] if manifest is None else [manifest])]:
         if _has_strange_type(path.read_bytes()):
             return f"{path} has a record of an unknown type"
@@ -157,7 +158,7 @@ def find_damage(folder: Path) -> str | None:
     return None
 
 
-def _manifest(folder: Path) -> Path | None:
+def manifest_of(folder: Path) -> Path | None:
     """Returns a database's manifest; None if the engine will refuse what stands for it."""
     try:
         name = (folder / "CURRENT").read_text("ascii").removesuffix("\n")
@@ -184,11 +185,13 @@ def _has_gap(manifest: bytes, paths: list[Path]) -> bool:
     A manifest that a crash left unfinished is no harm if the log still has all that came after it.
     """
     log_number = last_sequence = 0
-    for _, record in whole_records(manifest):
+    records = list(whole_records(manifest))
+    for _, record in records:
         log_number, last_sequence = _read_edit(record, log_number, last_sequence)
     # A new log is made before an old one is given up, so there always is one.
     logs = [path for path in paths if int(path.stem) >= log_number]
-    if logs and whole_end(manifest) == len(manifest):
+    end = records[-1][0] if records else 0
+    if logs and end == len(manifest):
         return False
     firsts = (_first_sequence(path) for path in logs)
     first = next((sequence for sequence in firsts if sequence is not None), None)
@@ -267,21 +270,6 @@ def masked(checksum: int) -> int:
     return (((checksum >> 15) | (checksum << 17)) + _MASK) & 0xFFFFFFFF
 
 
-def _make_table() -> tuple[int, ...]:
-    def entry(value: int) -> int:
-        for _ in range(8):
-            value = value >> 1 ^ _POLYNOMIAL if value & 1 else value >> 1
-        return value
-
-    return tuple(entry(value) for value in range(256))
-
-
-_TABLE: Final = _make_table()
-
-
 def crc32c(data: bytes) -> int:
     """Returns the CRC-32C (Castagnoli, RFC 3720) of some bytes."""
-    table, checksum = _TABLE, 0xFFFFFFFF
-    for byte in data:
-        checksum = table[(checksum ^ byte) & 0xFF] ^ checksum >> 8
-    return checksum ^ 0xFFFFFFFF
+    return int(google_crc32c.value(data))

@@ -10,14 +10,15 @@ from collections.abc import Sequence
 from typing import Protocol, cast
 
 from websockets.client import ClientProtocol
-from websockets.exceptions import InvalidHandshake
+from websockets.exceptions import InvalidHandshake, InvalidStatus
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Response
 from websockets.protocol import State
 from websockets.uri import parse_uri
 
-from kv_app.errors import ChannelError
-from kv_app.messages import CLOSE_NORMAL
+from kv_app.bounds import MAX_FRAGMENTS
+from kv_app.errors import ChannelError, UnknownHostError
+from kv_app.messages import CLOSE_NORMAL, CLOSE_PROTOCOL, close_reason
 
 
 class Listener(Protocol):
@@ -63,7 +64,7 @@ class WebSocketClient(asyncio.Protocol):
     def close(self, code: int, reason: str) -> None:
         """Ends the connection at once, with a close frame if the peer still reads."""
         if self._websocket.state is State.OPEN:
-            self._websocket.send_close(code, reason[:100])
+            self._websocket.send_close(code, close_reason(reason))
             self._flush()
         self._end(reason)
 
@@ -125,14 +126,18 @@ class WebSocketClient(asyncio.Protocol):
                 self._opened.set_result(None)
         else:
             reason = f"refused the channel: {error}"
-            if isinstance(error, InvalidHandshake):
+            if isinstance(error, InvalidStatus) and _is_about_name(error.response):
+                reason = "does not know its name in this URL: set its ADVERTISE_URL to it"
+            elif isinstance(error, InvalidHandshake):
                 reason = f"is no follower, or refused the channel: {error}"
             self._end(reason)
 
     def _on_frame(self, frame: Frame) -> None:
-        if frame.opcode in {Opcode.BINARY, Opcode.CONT}:
+        if frame.opcode in {Opcode.TEXT, Opcode.BINARY, Opcode.CONT}:
             self._fragments.append(bytes(frame.data))
-            if frame.fin:
+            if len(self._fragments) > MAX_FRAGMENTS:
+                self.close(CLOSE_PROTOCOL, f"the follower sent more than {MAX_FRAGMENTS} fragments")
+            elif frame.fin:
                 payload = b"".join(self._fragments)
                 self._fragments.clear()
                 self._listener.on_message(payload)
@@ -153,6 +158,10 @@ class WebSocketClient(asyncio.Protocol):
             self._transport.abort()
         else:
             self._transport.close()
+
+
+def _is_about_name(answer: Response) -> bool:
+    return answer.status_code == UnknownHostError.http_status
 
 
 async def connect(

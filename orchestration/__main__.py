@@ -3,9 +3,19 @@
 import sys
 from importlib.util import find_spec
 
-USAGE_EXIT_CODE = 64
+from orchestration.exit_codes import ExitCode
+
 # One module of each package of the [bench] extra that the node does without.
-_BENCH_MODULES = ("hdrh", "jinja2", "locust", "matplotlib", "platformdirs", "psutil", "rich")
+_BENCH_MODULES = (
+    "filelock",
+    "hdrh",
+    "jinja2",
+    "locust",
+    "matplotlib",
+    "platformdirs",
+    "psutil",
+    "rich",
+)
 
 
 def main() -> None:
@@ -16,11 +26,17 @@ def main() -> None:
             f"quorumeter lacks {', '.join(missing)}: this installation is a node only; "
             "pip install 'quorumeter[bench]' adds the tool.\n"
         )
-        sys.exit(USAGE_EXIT_CODE)
+        sys.exit(ExitCode.USAGE)
     # Only now: it needs what was just looked for.
-    from orchestration.cli import run  # noqa: PLC0415
+    from orchestration.ending import end  # noqa: PLC0415
 
-    sys.exit(run(sys.argv[1:]))
+    sys.exit(end(_run))
+
+
+def _run() -> int:
+    from orchestration.cli import run  # noqa: PLC0415 - an import that fails has a sentence, too
+
+    return run(sys.argv[1:])
 
 
 if __name__ == "__main__":

@@ -6,8 +6,7 @@ two of them differ, of up to six runs the largest difference: an A/A comparison 
 change as seldom as an interval is wrong.
 """
 
-import contextlib
-import io
+import json
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from rich.table import Table
 from orchestration import conduct, limits
 from orchestration.analysis.noise import RUNS_NEEDED, floor_of_runs
 from orchestration.control import Control
+from orchestration.exit_codes import ExitCode
 from orchestration.interrupt import Interrupted, SignalGuard
 from orchestration.manifest import machine, timestamp
 from orchestration.report.comparison import FIGURES, quote, trials_by_cell
@@ -27,17 +27,16 @@ from orchestration.report.comparison_words import figure_name
 from orchestration.report.noise_floor import FILE_NAME, NoiseFloor, to_json
 from orchestration.report.numbers import ABSENT, count, fixed
 from orchestration.report.records import Run, read_run
-from orchestration.report.write import LATEST_NAME, replace_file
+from orchestration.report.write import replace_file
 from orchestration.request import DEFAULT_FOLLOWERS, DEFAULT_OUT, SweepRequest
 from orchestration.scenario import expected_duration_s
-from orchestration.terminal import make_console
+from orchestration.terminal import make_console, print_json, tell
 
 DEFAULT_RUNS = 5
 # Below the root: a calibration must not become the root's latest run.
 FOLDER = "calibration"
-EXIT_UNKNOWN = conduct.EXIT_CODES["unknown"]
 # From best to worst; what is not among them stopped a sweep, and is worse.
-SEVERITIES = [conduct.EXIT_CODES[verdict] for verdict in ("valid", "unknown", "violated")]
+SEVERITIES: list[int] = [ExitCode.OK, ExitCode.UNKNOWN, ExitCode.VIOLATED]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,12 +83,21 @@ def plan(
     )
 
 
-def dry_run(calibration: Calibration) -> int:
+def dry_run(calibration: Calibration, *, is_json: bool) -> int:
     """Print what would be run and for how long; start nothing."""
     with Control.from_environment() as control:
         scenario = conduct.resolve(calibration.sweeps()[0], control, fresh_seed=0)
     ks = limits.format_quorums(scenario.quorums)
     total_s = calibration.runs * expected_duration_s(scenario)
+    if is_json:
+        found = {
+            "scenario": scenario.as_dict(),
+            "runs": calibration.runs,
+            "seed": calibration.seed,
+            "expected_duration_s": round(total_s, 1),
+        }
+        print_json(f"{json.dumps(found, indent=2)}\n")
+        return 0
     make_console().print(
         f"{count(calibration.runs, 'run')} of {scenario.workload}, {scenario.followers} followers, "
         f"{scenario.rate_per_s:g} requests/s, k={ks}, {count(scenario.trials, 'trial')} of "
@@ -110,13 +118,16 @@ def calibrate(calibration: Calibration, *, is_quiet: bool, is_json: bool) -> int
                 stderr.print(line, markup=False, soft_wrap=True)
             if floor is None or not floor.percent:
                 done = count(len(runs), "run")
-                stderr.print(f"There is no noise floor: {done} with figures that may be quoted.")
-                return code or EXIT_UNKNOWN
+                tell(f"There is no noise floor: {done} with figures that may be quoted.")
+                return code or ExitCode.UNKNOWN
             path = calibration.out / FILE_NAME
             replace_file(path, to_json(floor))
             _print(floor, is_json=is_json)
             if not is_quiet:
-                stderr.print(f"Noise floor: {path}", soft_wrap=True)
+                stderr.print(f"Noise floor: {path}", markup=False, emoji=False, soft_wrap=True)
+            if code != ExitCode.OK:
+                whole = count(len(runs), "run")
+                tell(f"{path} is of {whole}, but not all sweeps ended well, as was said above.")
     return code
 
 
@@ -182,17 +193,17 @@ def _run_once(
     request: SweepRequest, control: Control, guard: SignalGuard, *, is_quiet: bool
 ) -> tuple[Run, int]:
     scenario = conduct.resolve(request, control, fresh_seed=0)
-    manners = conduct.Manners(is_quiet=is_quiet)
-    # A sweep prints its report, which lies in its folder too: here stdout is for the noise floor.
-    with contextlib.redirect_stdout(io.StringIO()):
-        code = conduct.conduct(request, scenario, control, guard, manners)
-    return read_run((request.out or DEFAULT_OUT) / LATEST_NAME), code
+    # Its report lies in its folder: here stdout is for the noise floor.
+    manners = conduct.Manners(is_quiet=is_quiet, prints_report=False)
+    job = conduct.begin(request, scenario)
+    code = conduct.carry_out(job, control, guard, manners)
+    return read_run(job.run.path), code
 
 
 def _print(floor: NoiseFloor, *, is_json: bool) -> None:
     stdout = make_console()
     if is_json:
-        stdout.out(to_json(floor).decode(), end="", highlight=False)
+        print_json(to_json(floor).decode())
         return
     table = Table("k", *map(figure_name, FIGURES), box=box.SIMPLE_HEAD)
     for k, percent in floor.percent.items():

@@ -1,37 +1,46 @@
 """The command line: reads options, hands them on, maps errors to exit codes.
 
-Progress and logs go to stderr, data to stdout. Exit codes: 0 valid, 1 violated, 2 unknown or not
-possible, 64 usage, 130 Ctrl-C, 143 SIGTERM.
+Progress and logs go to stderr, data to stdout. The exit codes are those of `exit_codes`; a command
+that does not end with 0 says why, in a sentence on stderr.
 """
 # ruff: noqa: PLC0415 - a command imports what it needs when it runs: httpx, scipy and matplotlib
 # would make even --help wait for a second.
 
 import os
 import secrets
-import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from orchestration import limits
 from orchestration.cli_compare import calibrate, compare
 from orchestration.cli_failover import failover, watch
 from orchestration.cli_options import (
-    DELAY,
     FOLLOWERS,
-    URL,
+    LOAD_URL,
     Parsed,
     attach_option,
+    delay_model_option,
+    delay_option,
     engine_option,
     json_option,
+    locust_html_option,
 )
 from orchestration.cli_saturate import saturate
-from orchestration.errors import QuorumeterError, UsageError
-from orchestration.interrupt import Interrupted
-from orchestration.request import SweepRequest, with_environment
-from orchestration.scenario import WORKLOADS
+from orchestration.ending import end
+from orchestration.errors import UsageError
+from orchestration.exit_codes import MEANINGS
+from orchestration.request import (
+    DELAY_MODEL_IS_ATTACHED,
+    SweepRequest,
+    parse_acks,
+    with_environment,
+)
+from orchestration.scenario import WORKLOADS, DelayModel
 
 INTRODUCTION = """\
 Quorumeter measures what a write quorum costs and what it buys, on its own replicated store.
@@ -44,11 +53,31 @@ Try first:
 """
 
 
-@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+# What may be chosen with --resume: how the command speaks, and what it leaves of Locust.
+BESIDE_RESUME = {"resume_dir", "is_strict", "is_quiet", "is_json", "has_locust_html"}
+
+
+@dataclass(slots=True)
+class Manner:
+    """How a command that fails speaks; known once the options before its name are read."""
+
+    is_debug: bool = False
+
+
+EXIT_CODES = "; ".join(f"{code:d} {meaning}" for code, meaning in MEANINGS.items())
+
+
+@click.group(
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=f"Exit codes: {EXIT_CODES}; 130 and 143 stopped. docs/reports.md has them in full.",
+)
 @click.version_option(package_name="quorumeter", prog_name="quorumeter")
+@click.option("--debug", "is_debug", is_flag=True, help="Show the traceback of an error.")
 @click.pass_context
-def cli(ctx: click.Context) -> None:
+def cli(ctx: click.Context, *, is_debug: bool) -> None:
     """Measure what a write quorum costs and what it buys."""
+    ctx.ensure_object(Manner).is_debug = is_debug
     if ctx.invoked_subcommand is None:
         click.echo(INTRODUCTION, nl=False)
 
@@ -63,7 +92,8 @@ cli.add_command(watch)
 @cli.command()
 @engine_option
 @click.option("--followers", type=FOLLOWERS, help="Number of followers (5).")
-@click.option("--delay", "delay_ms", type=DELAY, help="Link delays in ms (0:100).")
+@delay_option
+@delay_model_option
 @click.option("--k", "quorum", type=Parsed("K", limits.FOLLOWERS.parse), help="Write quorum.")
 @click.option(
     "--port",
@@ -80,6 +110,7 @@ def up(
     engine: str | None,
     followers: int | None,
     delay_ms: tuple[float, float] | None,
+    delay_model: DelayModel | None,
     quorum: int | None,
     port: int | None,
     data_dir: Path | None,
@@ -93,6 +124,7 @@ def up(
         engine=engine or "local",
         followers=followers,
         delay_ms=delay_ms,
+        delay_model=delay_model,
         quorum=quorum,
         port=port,
         data_dir=data_dir,
@@ -139,9 +171,10 @@ def report(run_dir: Path, *, is_json: bool) -> int:
 
 
 @cli.command()
-@attach_option
+@click.option("--attach", "attach_url", type=LOAD_URL, help="Leader of a cluster.")
 @click.option("--followers", type=FOLLOWERS, help="Number of followers (5).")
-@click.option("--delay", "delay_ms", type=DELAY, help="Link delays in ms (0:100).")
+@delay_option
+@delay_model_option
 @click.option(
     "--web-port", type=Parsed("PORT", limits.PORT.parse), help="Locust's port (a free one)."
 )
@@ -149,6 +182,7 @@ def web(
     attach_url: str | None,
     followers: int | None,
     delay_ms: tuple[float, float] | None,
+    delay_model: DelayModel | None,
     web_port: int | None,
 ) -> int:
     """Serve Locust's web UI with a cluster to load, until Ctrl-C."""
@@ -156,7 +190,15 @@ def web(
 
     if attach_url is not None and followers is not None:
         raise UsageError("--followers cannot be chosen with --attach: it has those it has.")
-    return serve(attach_url, followers=followers, delay_ms=delay_ms, web_port=web_port)
+    if attach_url is not None and delay_model is not None:
+        raise UsageError(DELAY_MODEL_IS_ATTACHED)
+    return serve(
+        attach_url,
+        followers=followers,
+        delay_ms=delay_ms,
+        delay_model=delay_model,
+        web_port=web_port,
+    )
 
 
 @cli.command()
@@ -216,12 +258,19 @@ def web(
     "--read-from", type=click.Choice(["leader", "followers"]), help="Who serves reads (leader)."
 )
 @click.option("--followers", type=FOLLOWERS, help="Number of followers (5).")
-@click.option("--delay", "delay_ms", type=DELAY, help="Link delays in ms (0:100).")
+@delay_option
+@delay_model_option
 @engine_option
+@click.option(
+    "--ack",
+    "acks",
+    type=Parsed("LIST", parse_acks),
+    help="From where nodes acknowledge: memory, fsync (their disks), or both (memory).",
+)
 @click.option(
     "--durable",
     is_flag=True,
-    help="Measure twice, side by side: acknowledged from memory, and from disk (fsync).",
+    help="Measure twice, side by side: --ack memory,fsync.",
 )
 @click.option("--processes", type=Parsed("N", limits.PROCESSES.parse), help="Load processes (1).")
 @click.option(
@@ -237,7 +286,7 @@ def web(
 @click.option(
     "--attach",
     "attach_url",
-    type=URL,
+    type=LOAD_URL,
     help="Use the cluster of this leader; its k, and delays that --delay changed, are restored.",
 )
 @click.option(
@@ -248,6 +297,7 @@ def web(
 )
 @click.option("--strict", "is_strict", is_flag=True, help="Exit with 2 if any cell is not ok.")
 @click.option("--dry-run", "is_dry_run", is_flag=True, help="Print the plan and its duration.")
+@locust_html_option
 @click.option("--quiet", "is_quiet", is_flag=True, help="No progress on stderr.")
 @json_option
 def sweep(
@@ -256,6 +306,7 @@ def sweep(
     *,
     is_strict: bool,
     is_dry_run: bool,
+    has_locust_html: bool,
     is_quiet: bool,
     is_json: bool,
     **options: Any,
@@ -267,10 +318,14 @@ def sweep(
     from orchestration import commands
     from orchestration.conduct import Manners
 
-    manners = Manners(is_quiet=is_quiet, is_json=is_json, is_strict=is_strict)
+    manners = Manners(
+        is_quiet=is_quiet,
+        is_json=is_json,
+        is_strict=is_strict,
+        has_locust_html=has_locust_html,
+    )
     if resume_dir is not None:
-        if is_dry_run or scenario_name or any(options.values()):
-            raise UsageError("--resume takes all from the run itself: choose nothing else with it.")
+        _refuse_what_resume_knows()
         return commands.resume(resume_dir, manners)
     request = _request(scenario_name, options)
     fresh_seed = secrets.randbelow(limits.SEED.high + 1)
@@ -279,9 +334,25 @@ def sweep(
     return commands.sweep(request, manners, fresh_seed=fresh_seed)
 
 
+def _refuse_what_resume_knows() -> None:
+    """Refuse whatever was chosen beside --resume that the run itself says, a 0 as well."""
+    context = click.get_current_context()
+    chosen = [
+        param.opts[0]
+        for param in context.command.params
+        if param.name not in BESIDE_RESUME
+        and context.get_parameter_source(param.name or "") is ParameterSource.COMMANDLINE
+    ]
+    if chosen:
+        raise UsageError(f"--resume takes all from the run itself: leave out {', '.join(chosen)}.")
+
+
 def _request(scenario_name: str | None, options: dict[str, Any]) -> SweepRequest:
     """What options, a scenario file and the environment ask for, the first before the last."""
-    options["acks"] = ("memory", "fsync") if options.pop("durable") else None
+    if options.pop("durable"):
+        if options["acks"] is not None:
+            raise UsageError("--durable stands for --ack memory,fsync: give one of the two.")
+        options["acks"] = ("memory", "fsync")
     options["is_pinned"] = options["is_pinned"] or None
     request = SweepRequest(**options)
     if scenario_name is not None:
@@ -293,32 +364,10 @@ def _request(scenario_name: str | None, options: dict[str, Any]) -> SweepRequest
 
 def run(arguments: Sequence[str]) -> int:
     """Run the command line; the exit code. Errors are told on stderr, in one sentence."""
-    try:
-        code = cli.main(list(arguments), prog_name="quorumeter", standalone_mode=False)
-    except click.ClickException as problem:
-        return _tell(problem.format_message(), UsageError.exit_code)
-    except (QuorumeterError, Interrupted) as problem:
-        return _tell(str(problem), problem.exit_code)
-    except click.Abort:  # click's name for a KeyboardInterrupt
-        return 130
-    except BrokenPipeError:  # head or less has read enough
-        return 0
-    except OSError as problem:  # a full disk, a file of someone else's: never 1, a violation's
-        where = "" if problem.filename is None else f"{problem.filename}: "
-        return _tell(f"{where}{problem.strerror or problem}.", QuorumeterError.exit_code)
-    finally:
-        _leave_stdout()
-    return code if isinstance(code, int) else 0
-
-
-def _leave_stdout() -> None:
-    # Python flushes stdout once more at its end, and would complain there about a closed pipe.
-    try:
-        sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _tell(message: str, exit_code: int) -> int:
-    click.echo(f"quorumeter: {message}", err=True)
-    return exit_code
+    manner = Manner()
+    return end(
+        lambda: cli.main(
+            list(arguments), prog_name="quorumeter", standalone_mode=False, obj=manner
+        ),
+        is_debug=lambda: manner.is_debug,
+    )

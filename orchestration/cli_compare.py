@@ -8,7 +8,13 @@ from typing import Any
 import click
 
 from orchestration import limits
-from orchestration.cli_options import DELAY, FOLLOWERS, Parsed, json_option
+from orchestration.cli_options import (
+    FOLLOWERS,
+    Parsed,
+    delay_model_option,
+    delay_option,
+    json_option,
+)
 from orchestration.request import SweepRequest
 
 # Past so many runs a day is over.
@@ -74,7 +80,8 @@ def compare(
     "--duration", "duration_s", type=Parsed("TIME", limits.DURATION.parse), help="Of a trial (4s)."
 )
 @click.option("--followers", type=FOLLOWERS, help="Number of followers (5).")
-@click.option("--delay", "delay_ms", type=DELAY, help="Link delays in ms (0:100).")
+@delay_option
+@delay_model_option
 @click.option(
     "--out", type=click.Path(file_okay=False, path_type=Path), help="Root of outputs (reports)."
 )
@@ -102,5 +109,5 @@ def calibrate(
         SweepRequest(**options), runs=runs, fresh_seed=fresh_seed, out=out
     )
     if is_dry_run:
-        return calibrating.dry_run(calibration)
+        return calibrating.dry_run(calibration, is_json=is_json)
     return calibrating.calibrate(calibration, is_quiet=is_quiet, is_json=is_json)

@@ -1,11 +1,12 @@
 """What the command line's commands share: options, and values read by their parsers."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import click
 
 from orchestration import limits
+from orchestration.scenario import DelayModel
 
 
 class Parsed(click.ParamType[Any]):
@@ -24,8 +25,22 @@ class Parsed(click.ParamType[Any]):
 
 DELAY = Parsed("MS:MS", limits.DELAY_MS.parse)
 URL = Parsed("URL", limits.parse_url)
+LOAD_URL = Parsed("URL", limits.parse_load_url)
 FOLLOWERS = Parsed("N", limits.FOLLOWERS.parse)
+delay_option = click.option("--delay", "delay_ms", type=DELAY, help="Link delays in ms (0:100).")
+delay_model_option = click.option(
+    "--delay-model",
+    type=click.Choice(get_args(DelayModel)),
+    help="independent (default): an entry may overtake others on its link; fifo: none does, as "
+    "in the stream of a WAL or a binlog.",
+)
 attach_option = click.option("--attach", "attach_url", type=URL, help="Leader of a cluster.")
+locust_html_option = click.option(
+    "--locust-html",
+    "has_locust_html",
+    is_flag=True,
+    help="Keep Locust's own page of each trial (locust.html, about 1 MB).",
+)
 json_option = click.option("--json", "is_json", is_flag=True, help="Print JSON.")
 engine_option = click.option(
     "--engine",

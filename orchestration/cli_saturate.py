@@ -8,9 +8,18 @@ from typing import Any
 import click
 
 from orchestration import limits
-from orchestration.cli_options import DELAY, FOLLOWERS, URL, Parsed, engine_option, json_option
+from orchestration.cli_options import (
+    FOLLOWERS,
+    LOAD_URL,
+    Parsed,
+    delay_model_option,
+    delay_option,
+    engine_option,
+    json_option,
+    locust_html_option,
+)
 from orchestration.request import SweepRequest
-from orchestration.scenario import WORKLOADS
+from orchestration.scenario import WORKLOADS, Ack
 
 PRECISION_PERCENT = limits.Real(1.0, 50.0, "%")
 CONFIRM = limits.Whole(1, 20)
@@ -63,10 +72,13 @@ def parse_precision(text: str, name: str) -> float:
     help="What drives the store (writes).",
 )
 @click.option("--followers", type=FOLLOWERS, help="Number of followers (5).")
-@click.option("--delay", "delay_ms", type=DELAY, help="Link delays in ms (0:100).")
+@delay_option
+@delay_model_option
 @engine_option
 @click.option(
-    "--durable", is_flag=True, help="Nodes acknowledge from their disks (fsync), not from memory."
+    "--ack",
+    type=click.Choice(["memory", "fsync"]),
+    help="From where nodes acknowledge: memory (default), or fsync (their disks).",
 )
 @click.option("--processes", type=Parsed("N", limits.PROCESSES.parse), help="Load processes (1).")
 @click.option(
@@ -75,7 +87,7 @@ def parse_precision(text: str, name: str) -> float:
 @click.option(
     "--attach",
     "attach_url",
-    type=URL,
+    type=LOAD_URL,
     help="Use the cluster of this leader; its k, and delays that --delay changed, are restored.",
 )
 @click.option(
@@ -83,6 +95,7 @@ def parse_precision(text: str, name: str) -> float:
 )
 @click.option("--seed", type=Parsed("N", limits.SEED.parse), help="Of order, keys, delays.")
 @click.option("--dry-run", "is_dry_run", is_flag=True, help="Print the plan and its bounds.")
+@locust_html_option
 @click.option("--quiet", "is_quiet", is_flag=True, help="No progress on stderr.")
 @json_option
 def saturate(
@@ -90,9 +103,10 @@ def saturate(
     precision: float,
     confirm: int,
     *,
-    durable: bool,
+    ack: Ack | None,
     is_pinned: bool,
     is_dry_run: bool,
+    has_locust_html: bool,
     is_quiet: bool,
     is_json: bool,
     **options: Any,
@@ -108,7 +122,7 @@ def saturate(
         sweep=SweepRequest(
             name="saturate",
             trials=1,  # as many as the search asks for
-            acks=("fsync",) if durable else None,
+            acks=(ack,) if ack else None,
             is_pinned=is_pinned or None,
             **options,
         ),
@@ -119,5 +133,5 @@ def saturate(
     fresh_seed = secrets.randbelow(limits.SEED.high + 1)
     if is_dry_run:
         return command.dry_run(request, fresh_seed=fresh_seed, is_json=is_json)
-    manners = Manners(is_quiet=is_quiet, is_json=is_json)
+    manners = Manners(is_quiet=is_quiet, is_json=is_json, has_locust_html=has_locust_html)
     return command.saturate(request, manners, fresh_seed=fresh_seed)

@@ -1,6 +1,7 @@
 """What the commands do, once their options have been read; each returns its exit code."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +12,35 @@ from orchestration import conduct, kept, limits, saturate
 from orchestration.clusters.compose import FOLLOWERS as COMPOSE_FOLLOWERS
 from orchestration.clusters.local import LocalSettings
 from orchestration.control import Control
-from orchestration.errors import UsageError
+from orchestration.errors import ClusterError, UsageError
+from orchestration.exit_codes import OF_PARITY, ExitCode
 from orchestration.interrupt import SignalGuard
 from orchestration.parity import Parity, check_parity
+from orchestration.plain_text import one_line
+from orchestration.report import conditions
 from orchestration.report.console import print_report
-from orchestration.report.records import UnreadableRunError
+from orchestration.report.result import why_not_good
 from orchestration.report.saturation_write import is_saturation
 from orchestration.report.summary import to_json
 from orchestration.report.write import write_report
-from orchestration.request import DEFAULT_DELAY_MS, DEFAULT_FOLLOWERS, SweepRequest
-from orchestration.resume import open_run, request_of
-from orchestration.scenario import Scenario, expected_duration_s, plan
+from orchestration.request import (
+    DEFAULT_DELAY_MODEL,
+    DEFAULT_DELAY_MS,
+    DEFAULT_FOLLOWERS,
+    SweepRequest,
+)
+from orchestration.resume import open_run
+from orchestration.scenario import (
+    DelayModel,
+    Scenario,
+    expected_duration_s,
+    expected_loading_s,
+    plan,
+    records_bytes,
+    records_of,
+)
 from orchestration.sweep import Ending
-from orchestration.terminal import make_console
-
-PARITY_EXIT_CODES = {"match": 0, "mismatch": 1, "error": 2}
+from orchestration.terminal import make_console, print_json, print_whole, tell
 
 
 def up(
@@ -33,6 +48,7 @@ def up(
     engine: str,
     followers: int | None,
     delay_ms: tuple[float, float] | None,
+    delay_model: DelayModel | None,
     quorum: int | None,
     port: int | None,
     data_dir: Path | None,
@@ -42,6 +58,7 @@ def up(
     settings = LocalSettings(
         followers=DEFAULT_FOLLOWERS if followers is None else followers,
         delay_ms=delay_ms or DEFAULT_DELAY_MS,
+        delay_model=delay_model or DEFAULT_DELAY_MODEL,
         write_quorum=quorum,
         port=port,
         data_dir=data_dir,
@@ -55,7 +72,13 @@ def up(
                     "--port, --data-dir and --followers cannot be chosen with --engine compose: "
                     "docker-compose.yml has them."
                 )
-            cluster = kept.keep_compose(control, guard, delay_ms=settings.delay_ms, quorum=quorum)
+            cluster = kept.keep_compose(
+                control,
+                guard,
+                delay_ms=settings.delay_ms,
+                delay_model=settings.delay_model,
+                quorum=quorum,
+            )
         else:
             cluster = kept.keep_local(settings, control, guard)
     urls = list(cluster.follower_urls.values())
@@ -78,14 +101,14 @@ def down() -> int:
 
 
 def status(attach_url: str | None, *, is_json: bool) -> int:
-    """Print what a cluster is; 2 if a node does not answer that should from here."""
+    """Print what a cluster is; 2 if a node does not answer that should, or a link is down."""
     with Control.from_environment() as control:
         found = kept.describe_target(kept.find_target(attach_url, control), control)
     if is_json:
         _print_json(found)
     else:
         stdout = make_console()
-        stdout.print(_status_table(found))
+        print_whole(stdout, _status_table(found))
         inner = [node["url"] for node in found["nodes"] if "unreachable" in node]
         if inner:
             stdout.print(
@@ -93,7 +116,20 @@ def status(attach_url: str | None, *, is_json: bool) -> int:
                 "its links to them are up.",
                 soft_wrap=True,
             )
-    return 2 if any("error" in node for node in found["nodes"]) else 0
+    troubles = [trouble for node in found["nodes"] if (trouble := _trouble(node))]
+    if troubles:
+        tell(" ".join(troubles))
+    return ExitCode.UNKNOWN if troubles else ExitCode.OK
+
+
+def _trouble(node: Mapping[str, Any]) -> str:
+    """What keeps a node from its work, in a sentence; empty if nothing is seen that does."""
+    name = node["node_id"] or "?"
+    told = [f"{name}: {node['error'].rstrip('.')}."] if "error" in node else []
+    if not node["connected"]:
+        why = f" ({node['detail']})" if node.get("detail") else ""
+        told.append(f"The leader's link to {name} ({node['url']}) is down{why}.")
+    return " ".join(told)
 
 
 def parity(attach_url: str | None, *, is_json: bool) -> int:
@@ -101,43 +137,63 @@ def parity(attach_url: str | None, *, is_json: bool) -> int:
     with Control.from_environment() as control:
         target = kept.find_target(attach_url, control)
         delays = control.delays(target.leader_url)
+        followers = target.follower_urls.values()
+        answers = target.answers or control.healths(followers)
+        silent = {
+            url: problem
+            for url, problem in answers.items()
+            if isinstance(problem, ClusterError) and url in followers
+        }
         found = check_parity(
             control,
             target.leader_url,
             target.follower_urls,
             longest_delay_ms=delays.max_delay_ms,
+            unreachable=silent,
+            say=lambda text: make_console(stderr=True).print(text, soft_wrap=True),
         )
     if is_json:
         _print_json(found.as_dict())
     else:
-        make_console().print(_parity_table(found))
-    return PARITY_EXIT_CODES[found.status]
+        print_whole(make_console(), _parity_table(found))
+    code = OF_PARITY[found.status]
+    if code != ExitCode.OK:
+        named = [replica.url for replica in found.replicas if replica.status == found.status]
+        what = "differ from the leader" if code is ExitCode.VIOLATED else "could not be compared"
+        tell(f"Of the replicas {', '.join(named)} {what}.")
+    return code
 
 
 def report(run_dir: Path, *, is_json: bool) -> int:
     """Draw the run in ``run_dir`` again, and print it; the exit code is its verdict's."""
     if is_saturation(run_dir):
         return saturate.report(run_dir, is_json=is_json)
-    try:
-        summary = write_report(run_dir)
-    except UnreadableRunError as problem:
-        raise UsageError(str(problem)) from problem
+    summary = write_report(run_dir)
     if is_json:
-        make_console().out(to_json(summary).decode(), end="", highlight=False)
+        print_json(to_json(summary).decode())
     else:
         print_report(make_console(), summary)
-        make_console(stderr=True).print(f"Report: {run_dir / 'report.html'}", soft_wrap=True)
-    return conduct.exit_code(summary, Ending("complete", summary.trials_done))
+        make_console(stderr=True).print(
+            f"Report: {run_dir / 'report.html'}", markup=False, emoji=False, soft_wrap=True
+        )
+    ending = Ending("complete", summary.trials_done)
+    code = conduct.exit_code(summary, ending)
+    found = why_not_good(summary) if code != ExitCode.OK else ""
+    conduct.tell_end(ending, found, run_dir / "report.html")
+    return code
 
 
 def dry_run(request: SweepRequest, *, fresh_seed: int, is_json: bool) -> int:
     """Print the plan of a sweep and how long it will take; start nothing."""
     with Control.from_environment() as control:
         scenario = conduct.resolve(request, control, fresh_seed=fresh_seed)
+    conduct.check_machine(scenario)
     if is_json:
         _print_json(
             {
                 "scenario": scenario.as_dict(),
+                "records_bytes": records_bytes(scenario),
+                "expected_loading_s": round(expected_loading_s(scenario), 1),
                 "cells": [
                     {"block": cell.block, "k": cell.k, "ack": cell.ack} for cell in plan(scenario)
                 ],
@@ -153,13 +209,13 @@ def sweep(request: SweepRequest, manners: conduct.Manners, *, fresh_seed: int) -
     """Run a sweep; the exit code is its verdict's, unless it was stopped."""
     with SignalGuard(watch_parent=True) as guard, Control.from_environment() as control:
         scenario = conduct.resolve(request, control, fresh_seed=fresh_seed)
-        return conduct.conduct(request, scenario, control, guard, manners)
+        job = conduct.begin(request, scenario)
+        return conduct.carry_out(job, control, guard, manners)
 
 
 def resume(run_dir: Path, manners: conduct.Manners) -> int:
     """Measure what is missing of a run; the exit code is its verdict's, unless it was stopped."""
-    run, scenario, manifest, done = open_run(run_dir)
-    job = conduct.Job(request_of(manifest), scenario, run, manifest, done)
+    job = open_run(run_dir)
     with SignalGuard(watch_parent=True) as guard, Control.from_environment() as control:
         return conduct.carry_out(job, control, guard, manners)
 
@@ -172,8 +228,8 @@ def _print_plan(scenario: Scenario) -> None:
         else f"{scenario.users} clients back to back"
     )
     stdout.print(
-        f"{scenario.name} on {scenario.engine}, {scenario.followers} followers, {load}, "
-        f"seed {scenario.seed}",
+        f"{scenario.name} on {scenario.engine}, {scenario.followers} followers, "
+        f"{conditions.delays(scenario)}, {load}, seed {scenario.seed}",
         soft_wrap=True,
     )
     table = Table("block", "order of k", box=box.SIMPLE_HEAD)
@@ -185,6 +241,13 @@ def _print_plan(scenario: Scenario) -> None:
             order = ", ".join(f"{cell.k} {cell.ack}" for cell in cells)
         table.add_row(str(block + 1), order)
     stdout.print(table)
+    if records_bytes(scenario):
+        stdout.print(
+            f"Before the first trial {records_of(scenario)[0]:,} records are written: about "
+            f"{expected_loading_s(scenario):.0f} s, and {conduct.in_gib(records_bytes(scenario))} "
+            "of memory in all nodes.",
+            soft_wrap=True,
+        )
     stdout.print(
         f"{len(plan(scenario))} trials, about {expected_duration_s(scenario):.0f} s in all"
     )
@@ -221,17 +284,18 @@ def _status_table(found: dict[str, Any]) -> Table:
 
 
 def _parity_table(found: Parity) -> Table:
-    table = Table("replica", "status", "differs", "extra", "detail", box=box.SIMPLE_HEAD)
+    url = Column("replica", no_wrap=True)
+    table = Table(url, "status", "differs", "extra", "detail", box=box.SIMPLE_HEAD)
     for replica in found.replicas:
         table.add_row(
             replica.url,
             replica.status,
-            " ".join(replica.mismatch_keys),
-            " ".join(replica.extra_keys),
+            " ".join(map(one_line, replica.mismatch_keys)),
+            " ".join(map(one_line, replica.extra_keys)),
             replica.detail,
         )
     return table
 
 
 def _print_json(value: object) -> None:
-    make_console().out(json.dumps(value, indent=2), highlight=False)
+    print_json(f"{json.dumps(value, indent=2)}\n")

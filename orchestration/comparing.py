@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from orchestration import thresholds
 from orchestration.errors import UsageError
+from orchestration.exit_codes import ExitCode
 from orchestration.report.comparability import FREE_OF_CALIBRATION, settings_that_differ
 from orchestration.report.comparison import Comparison
 from orchestration.report.comparison import compare as compare_runs
@@ -14,10 +14,7 @@ from orchestration.report.numbers import count
 from orchestration.report.records import Run, UnreadableRunError, read_run
 from orchestration.report.saturation_write import is_saturation
 from orchestration.request import DEFAULT_OUT
-from orchestration.terminal import make_console
-
-EXIT_REGRESSION = thresholds.EXIT_CODES["breached"]
-EXIT_UNKNOWN = thresholds.EXIT_CODES["unknown"]
+from orchestration.terminal import make_console, print_json, tell
 
 
 def compare(
@@ -37,17 +34,24 @@ def compare(
         write_comparison(comparison, new, out)
         make_console(stderr=True).print(f"Comparison: {out / f'{NAME}.md'}", soft_wrap=True)
     if is_json:
-        make_console().out(to_json(comparison).decode(), end="", highlight=False)
+        print_json(to_json(comparison).decode())
     else:
         print_comparison(make_console(), comparison)
-    return exit_code(comparison) if fails_on_regression else 0
+    if not fails_on_regression:
+        return ExitCode.OK
+    code = exit_code(comparison)
+    if code is ExitCode.BREACHED:
+        tell(f"{new_dir} got worse than {base_dir}: {comparison.sentence}")
+    elif code is ExitCode.UNKNOWN:
+        tell(f"Not all of {base_dir} could be held against {new_dir}; its notes say why.")
+    return code
 
 
-def exit_code(comparison: Comparison) -> int:
+def exit_code(comparison: Comparison) -> ExitCode:
     """The code of a gate: a change for the worse, or nothing judged, or not all of BASE."""
     if comparison.has_regression:
-        return EXIT_REGRESSION
-    return EXIT_UNKNOWN if comparison.has_unjudged_figures else 0
+        return ExitCode.BREACHED
+    return ExitCode.UNKNOWN if comparison.has_unjudged_figures else ExitCode.OK
 
 
 def read(run_dir: Path) -> Run:

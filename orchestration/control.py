@@ -3,20 +3,29 @@
 One thin method a call; every failure is a `ClusterError` that names the node and what it said.
 """
 
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import wraps
 from http import HTTPStatus
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 from urllib.parse import quote
 
 import httpx
 
 from orchestration.errors import ClusterError, NotNowError, OutcomeUnknownError, RefusedError
+from orchestration.plain_text import one_line
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 # A control call that takes longer than this is a node that does not answer.
 CONTROL_TIMEOUT_S = 5.0
+# One that takes longer to say who it is, where many are asked so.
+LOOK_TIMEOUT_S = 1.0
 # A promotion waits for those that do not answer, and carries data to those that lack it.
 PROMOTE_TIMEOUT_S = 60.0
 # A dump carries all the data.
@@ -88,6 +97,24 @@ class Delays:
     delay_model: str
 
 
+def _of_a_node(
+    read: Callable[Concatenate["Control", str, P], R],
+) -> Callable[Concatenate["Control", str, P], R]:
+    """Reads an answer that may be of anybody: what it lacks, or says oddly, is a ClusterError."""
+
+    @wraps(read)
+    def checked(control: "Control", url: str, /, *args: P.args, **options: P.kwargs) -> R:
+        try:
+            return read(control, url, *args, **options)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            raise ClusterError(
+                f"{url} answered something other than a node of the store does ({error!r}): is one "
+                "listening there?"
+            ) from error
+
+    return checked
+
+
 class Control:
     """A client for control calls; close it, or use it as a context.
 
@@ -119,15 +146,31 @@ class Control:
     ) -> None:
         self._client.close()
 
+    @_of_a_node
     def health(self, url: str, *, timeout_s: float = CONTROL_TIMEOUT_S) -> Health:
         """Who answers at ``url``."""
         body = self._call("GET", url, "/health", timeout_s=timeout_s)
         return Health(
-            node_id=str(body.get("node_id", "")),
-            role=str(body.get("role", "")),
+            node_id=one_line(body.get("node_id", "")),
+            role=one_line(body.get("role", "")),
             epoch=int(body.get("epoch", 0)),
             start_id=str(body.get("start_id", "")),
         )
+
+    def healths(self, urls: Collection[str]) -> "dict[str, Health | ClusterError]":
+        """Who answers at each of these URLs, or why nobody does.
+
+        All are asked at the same time, so that it takes no longer than `LOOK_TIMEOUT_S`.
+        """
+
+        def ask(url: str) -> Health | ClusterError:
+            try:
+                return self.health(url, timeout_s=LOOK_TIMEOUT_S)
+            except ClusterError as problem:
+                return problem
+
+        with ThreadPoolExecutor(max_workers=max(1, len(urls))) as pool:
+            return dict(zip(urls, pool.map(ask, urls), strict=True))
 
     def check_ready(self, url: str, *, timeout_s: float = CONTROL_TIMEOUT_S) -> None:
         """Raise `ClusterError` with the node's reason unless it can do its role's work."""
@@ -164,6 +207,7 @@ class Control:
         """Delete a key; the node's answer once its quorum has it. It raises as `put` does."""
         return self._call("DELETE", url, f"/kv/{quote(key, safe='')}", timeout_s=timeout_s)
 
+    @_of_a_node
     def quorum(self, leader_url: str) -> tuple[int, int]:
         """The write quorum k in force, and the number of followers n."""
         body = self._call("GET", leader_url, "/admin/quorum")
@@ -173,13 +217,18 @@ class Control:
         """Make ``k`` the write quorum."""
         self._call("POST", leader_url, "/admin/quorum", json={"write_quorum": k})
 
+    @_of_a_node
     def delays(self, leader_url: str) -> Delays:
         """The link delays in force."""
         body = self._call("GET", leader_url, "/admin/delays")
+        low, high = float(body["min_delay_ms"]), float(body["max_delay_ms"])
+        if not 0 <= low <= high < math.inf:
+            msg = f"no range of delays: {low} to {high} ms"
+            raise ValueError(msg)
         return Delays(
-            min_delay_ms=float(body["min_delay_ms"]),
-            max_delay_ms=float(body["max_delay_ms"]),
-            delay_model=str(body.get("delay_model", "independent")),
+            min_delay_ms=low,
+            max_delay_ms=high,
+            delay_model=one_line(body.get("delay_model", "independent")),
         )
 
     def set_delays(self, leader_url: str, delay_ms: tuple[float, float]) -> None:
@@ -188,6 +237,7 @@ class Control:
         body = {"min_delay_ms": low, "max_delay_ms": high}
         self._call("POST", leader_url, "/admin/delays", json=body)
 
+    @_of_a_node
     def positions(self, leader_url: str) -> Positions:
         """Positions of all replicas, without their data: cheap enough to poll."""
         body = self._call("GET", leader_url, "/admin/links")
@@ -199,6 +249,7 @@ class Control:
             links=links,
         )
 
+    @_of_a_node
     def ack(self, leader_url: str) -> str:
         """What an acknowledgment of this cluster means: fsync, memory, or mixed."""
         leader = self._call("GET", leader_url, "/health")
@@ -210,10 +261,12 @@ class Control:
         """All live keys of a node with their values."""
         return self._call("GET", url, "/dump", timeout_s=DUMP_TIMEOUT_S)
 
+    @_of_a_node
     def digest(self, url: str, bucket: int | None = None) -> Digest:
         """What a node holds, without the values; with the versions in a bucket, if one is named."""
         return _digest(self._call("GET", url, _with_bucket("/digest", bucket)))
 
+    @_of_a_node
     def relayed_digests(self, leader_url: str, bucket: int | None = None) -> dict[str, Digest]:
         """The digests of the leader's followers, by their URLs, as the leader itself asks them.
 
@@ -223,6 +276,7 @@ class Control:
         body = self._call("GET", leader_url, path, timeout_s=DUMP_TIMEOUT_S)
         return {url: _digest(answer) for url, answer in body.items() if "error" not in answer}
 
+    @_of_a_node
     def relayed_dumps(self, leader_url: str) -> dict[str, dict[str, str]]:
         """What the leader's followers hold, by their URLs, as the leader itself asks them.
 
@@ -256,7 +310,7 @@ class Control:
             raise kind(f"{url} does not answer {path}: {reason}") from error
         try:
             body = response.json()
-        except ValueError:
+        except (ValueError, RecursionError):  # no JSON, or some that is nested too deeply
             body = None
         kind = _kind_of(method, response.status_code, body)
         if not isinstance(body, dict):
@@ -276,14 +330,14 @@ class Control:
 
 def _link(url: str, link: Mapping[str, Any]) -> Link:
     return Link(
-        url=url,
-        node_id=link["node_id"],
+        url=one_line(url),
+        node_id=None if link["node_id"] is None else one_line(link["node_id"]),
         epoch=int(link["epoch"]),
         contiguous=int(link["contiguous"]),
         holes=int(link["holes"]),
         is_connected=bool(link["connected"]),
         is_learner=bool(link["learner"]),
-        detail=str(link.get("detail", "")),
+        detail=one_line(link.get("detail", "")),
     )
 
 
@@ -292,14 +346,11 @@ def _with_bucket(path: str, bucket: int | None) -> str:
 
 
 def _digest(body: Mapping[str, Any]) -> Digest:
-    try:
-        return Digest(
-            max_seq=int(body["max_seq"]),
-            buckets=tuple(body["buckets"]),
-            versions={key: (epoch, seq) for key, (epoch, seq) in body.get("versions", {}).items()},
-        )
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ClusterError("what was answered for a digest is none") from error
+    return Digest(
+        max_seq=int(body["max_seq"]),
+        buckets=tuple(body["buckets"]),
+        versions={key: (epoch, seq) for key, (epoch, seq) in body.get("versions", {}).items()},
+    )
 
 
 def _kind_of(method: str, status: int, body: object) -> type[ClusterError]:
@@ -313,4 +364,6 @@ def _kind_of(method: str, status: int, body: object) -> type[ClusterError]:
 
 def _message(body: Mapping[str, Any]) -> str:
     error = body.get("error")
-    return str(error["message"]) if isinstance(error, dict) and "message" in error else str(body)
+    if isinstance(error, dict) and "message" in error:
+        return one_line(error["message"])
+    return one_line(body)

@@ -20,6 +20,13 @@ class Cores:
     generator: tuple[int, ...] = ()
 
 
+def usable_cores() -> list[int]:
+    """The cores on which this process may run, which taskset or a cpuset may have limited."""
+    if hasattr(psutil.Process, "cpu_affinity"):
+        return sorted(psutil.Process().cpu_affinity() or [])
+    return list(range(psutil.cpu_count() or 1))
+
+
 def divide_cores(load_processes: int) -> Cores:
     """Divides this machine's cores: one for each load process, as long as one is left for nodes.
 
@@ -28,7 +35,7 @@ def divide_cores(load_processes: int) -> Cores:
     """
     if not hasattr(psutil.Process, "cpu_affinity"):
         raise UsageError("--pin: this system cannot give a process cores of its own; leave it out.")
-    available = sorted(psutil.Process().cpu_affinity() or [])
+    available = usable_cores()
     if len(available) < 2:  # noqa: PLR2004 - one for each side
         raise UsageError("--pin takes two cores at least, and this machine has one; leave it out.")
     count = min(load_processes, len(available) - 1)

@@ -2,17 +2,19 @@
 
 from typing import ClassVar
 
+from orchestration.exit_codes import ExitCode
+
 
 class QuorumeterError(Exception):
     """A problem told to the user in one sentence: what happened, and what to do about it."""
 
-    exit_code: ClassVar[int] = 2
+    exit_code: ClassVar[ExitCode] = ExitCode.UNKNOWN
 
 
 class UsageError(QuorumeterError):
     """The command cannot be run as it was given."""
 
-    exit_code: ClassVar[int] = 64
+    exit_code: ClassVar[ExitCode] = ExitCode.USAGE
 
 
 class ClusterError(QuorumeterError):

@@ -1,11 +1,13 @@
 """Finds out where the nodes of a cluster stand, and what a promotion would come to. Reads only."""
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from orchestration.control import Control
 from orchestration.errors import ClusterError, RefusedError
+from orchestration.plain_text import one_line
 
 PROBE_TIMEOUT_S = 2.0
 
@@ -150,19 +152,18 @@ def look(control: Control, urls: Sequence[str]) -> Outlook:
     given = tuple(dict.fromkeys(url.rstrip("/") for url in urls))
     waiting = list(given)
     while waiting:
-        url = waiting.pop(0)
-        if url in silent or _is_heard(url, nodes):
-            continue
-        try:
-            node = read_status(url, control.status(url, timeout_s=PROBE_TIMEOUT_S))
-        except ClusterError as error:
-            silent[url] = str(error)
-            if isinstance(error, RefusedError):
-                refused = refused or str(error)
-            continue
-        if all(node.incarnation != other.incarnation for other in nodes.values()):
-            nodes[url] = node
-            waiting += [member.url for member in node.members]
+        asked = [
+            url for url in dict.fromkeys(waiting) if url not in silent and not _is_heard(url, nodes)
+        ]
+        waiting = []
+        for url, answer in _ask(control, asked).items():
+            if isinstance(answer, ClusterError):
+                silent[url] = str(answer)
+                if isinstance(answer, RefusedError):
+                    refused = refused or str(answer)
+            elif all(answer.incarnation != other.incarnation for other in nodes.values()):
+                nodes[url] = answer
+                waiting += [member.url for member in answer.members]
     if not nodes:
         raise ClusterError(
             refused
@@ -179,6 +180,19 @@ def look(control: Control, urls: Sequence[str]) -> Outlook:
         unheard = []
     is_inside_reached = not members.isdisjoint(nodes)
     return judge(nodes, silent, () if is_inside_reached else unheard)
+
+
+def _ask(control: Control, urls: Sequence[str]) -> dict[str, NodeStatus | ClusterError]:
+    """Where each node stands, or why it does not say; all are asked at the same time."""
+
+    def ask(url: str) -> NodeStatus | ClusterError:
+        try:
+            return read_status(url, control.status(url, timeout_s=PROBE_TIMEOUT_S))
+        except ClusterError as problem:
+            return problem
+
+    with ThreadPoolExecutor(max_workers=max(1, len(urls))) as pool:
+        return dict(zip(urls, pool.map(ask, urls), strict=True))
 
 
 def _is_heard(url: str, nodes: Mapping[str, NodeStatus]) -> bool:
@@ -335,15 +349,15 @@ def read_status(url: str, body: Mapping[str, Any]) -> NodeStatus:
     try:
         return NodeStatus(
             url=url,
-            member_url=str(body["url"]),
-            node_id=str(body["node_id"]),
+            member_url=one_line(body["url"]),
+            node_id=one_line(body["node_id"]),
             incarnation=str(body["incarnation"]),
-            role=str(body["role"]),
+            role=one_line(body["role"]),
             epoch=int(body["epoch"]),
             base_epoch=int(body["base_epoch"]),
-            base_leader=body["base_leader"],
+            base_leader=None if body["base_leader"] is None else one_line(body["base_leader"]),
             founders=dict(body["founders"]),
-            leader_url=body["leader_url"],
+            leader_url=None if body["leader_url"] is None else one_line(body["leader_url"]),
             is_led=bool(body["is_led"]),
             is_open=bool(body["is_open"]),
             contiguous=int(body["contiguous"]),
@@ -354,7 +368,9 @@ def read_status(url: str, body: Mapping[str, Any]) -> NodeStatus:
             wanted=body["wanted"],
             config_epoch=int(body["config_epoch"]),
             config_seq=int(body["config_seq"]),
-            members=tuple(Member(str(one["node_id"]), str(one["url"])) for one in body["members"]),
+            members=tuple(
+                Member(one_line(one["node_id"]), str(one["url"])) for one in body["members"]
+            ),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise RefusedError(f"{url} answered what is no status of a node") from error

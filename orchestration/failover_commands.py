@@ -2,7 +2,6 @@
 
 import json
 import random
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -11,20 +10,24 @@ from typing import Any
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from orchestration import terminal
 from orchestration.control import Control
 from orchestration.errors import ClusterError, NotNowError, OutcomeUnknownError, UsageError
+from orchestration.exit_codes import ExitCode
 from orchestration.failover import NodeStatus, Outlook, has_channel, look, named
 from orchestration.interrupt import SignalGuard
+from orchestration.plain_text import one_line
 from orchestration.state_file import StateFile, state_folder
-from orchestration.terminal import make_console
+from orchestration.terminal import make_console, print_json, print_whole
 
 # A key that no workload uses: its write shows that the new leader acknowledges.
 PROBE_KEY = "quorumeter/failover"
 WRITE_TIMEOUT_S = 10.0
 WRITE_RETRY_S = 0.2
 WATCH_POLL_S = 0.5
-REFUSED = 2
+REFUSED = ExitCode.UNKNOWN
 
 
 def failover(
@@ -55,19 +58,22 @@ def failover(
         obstacle = _obstacle(outlook, target, is_chosen=to is not None, force=force)
         if obstacle or target is None:
             _print_json(is_json, outlook, None)
-            console.print(obstacle, soft_wrap=True)
+            terminal.tell(obstacle)
             return REFUSED
         if is_dry_run:
             _print_json(is_json, outlook, None)
             return 0
         if not is_agreed and (why := _disagreement(_question(outlook, target))):
             _print_json(is_json, outlook, None)
-            console.print(why, soft_wrap=True)
+            terminal.tell(why)
             return REFUSED
         done = promote(control, target, quorum, force=force)
     tell(console, done)
     _print_json(is_json, outlook, done)
-    return 0 if done["first_write_ms"] is not None else REFUSED
+    if done["first_write_ms"] is None:
+        terminal.tell(done["write_problem"])
+        return REFUSED
+    return ExitCode.OK
 
 
 def watch(urls: Sequence[str], after_s: float, *, is_once: bool) -> int:
@@ -321,11 +327,11 @@ def explain(console: Console, outlook: Outlook, target: NodeStatus | None) -> No
     for url, node in outlook.nodes.items():
         role = "leader" if node.is_open else "learner" if not node.base_epoch else node.role
         numbers = (node.epoch, node.base_epoch, node.contiguous, node.max_seq, node.holes)
-        name = f"[bold]{node.node_id}[/]" if node is target else node.node_id
+        name = Text(node.node_id, style="bold" if node is target else "")
         table.add_row(name, url, role, *map(str, numbers))
     for url in outlook.silent:
-        table.add_row("?", url, "[red]silent[/]", *[""] * 5)
-    console.print(table)
+        table.add_row("?", url, Text("silent", style="red"), *[""] * 5)
+    print_whole(console, table)
     console.print()
     old = "answers" if outlook.is_old_leader_here else "does not answer with its data"
     console.print(
@@ -358,20 +364,22 @@ def tell(console: Console, done: dict[str, Any]) -> None:
     if done["first_write_ms"] is not None:
         write = f"first write acknowledged after {done['first_write_ms']:g} ms"
     holes = f", {filled} holes closed" if filled else ""
+    leads = f"{one_line(done['leader'])} leads epoch {done['epoch']}"
     console.print(
-        f"[bold green]{done['leader']} leads epoch {done['epoch']}[/] with k="
-        f"{done['write_quorum']}: {entries} {what}{holes}; open after "
-        f"{done['open_ms']:g} ms, {write}.",
+        Text.assemble(
+            (leads, "bold green"),
+            f" with k={done['write_quorum']}: {entries} {what}{holes}; open after "
+            f"{done['open_ms']:g} ms, {write}.",
+        ),
         soft_wrap=True,
     )
     if done["write_problem"]:
-        console.print(done["write_problem"], style="red", markup=False, soft_wrap=True)
+        console.print(Text(done["write_problem"], style="red"), soft_wrap=True)
     if done["may_have_lost"]:
-        console.print(f"[bold red]{done['may_have_lost']}[/]", soft_wrap=True)
+        console.print(Text(one_line(done["may_have_lost"]), style="bold red"), soft_wrap=True)
 
 
 def _print_json(is_json: bool, outlook: Outlook, done: dict[str, Any] | None) -> None:  # noqa: FBT001
     if is_json:
         found = {**asdict(outlook), "promotion": done}
-        json.dump(found, sys.stdout, indent=2)
-        sys.stdout.write("\n")
+        print_json(f"{json.dumps(found, indent=2)}\n")

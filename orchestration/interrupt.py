@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Self
 
+from orchestration.exit_codes import of_signal
+
 PARENT_POLL_S = 0.5
 _NAMES = ("SIGINT", "SIGTERM", "SIGBREAK", "SIGHUP")
 
@@ -22,7 +24,7 @@ class Interrupted(BaseException):
 
     def __init__(self, signum: int) -> None:
         super().__init__(f"stopped by {signal.Signals(signum).name}")
-        self.exit_code = 128 + signum
+        self.exit_code = of_signal(signum)
 
 
 class SignalGuard:

@@ -173,8 +173,16 @@ def bad(name: str, given: object, allowed: str) -> UsageError:
 
 
 def parse_url(text: str, name: str) -> str:
-    """The URL of a node that ``text`` says, without a slash at its end."""
+    """The URL of a node that ``text`` says, without a slash at its end.
+
+    It goes into reports, so that it may hold no password; what refuses it does not repeat it.
+    """
     allowed = "the URL of a node, such as http://127.0.0.1:8000"
+    if "@" in text:
+        raise UsageError(
+            f"{name} was given a URL with a user name or a password in it: leave them out. If the "
+            "nodes need a token, set CLUSTER_TOKEN."
+        )
     try:
         parts = urlsplit(text)
         host, port = parts.hostname or "", parts.port
@@ -182,9 +190,20 @@ def parse_url(text: str, name: str) -> str:
     except ValueError:  # a port that is none, a broken IPv6 address, a name that none can look up
         raise bad(name, text, allowed) from None
     is_printable = text.isprintable() and " " not in text
-    if parts.scheme not in {"http", "https"} or not host or port == 0 or not is_printable:
+    is_bare = not (parts.query or parts.fragment) and text[-1:] not in {"?", "#"}
+    if parts.scheme not in {"http", "https"} or not host or port == 0:
+        raise bad(name, text, allowed)
+    if not is_printable or not is_bare:
         raise bad(name, text, allowed)
     return text.rstrip("/")
+
+
+def parse_load_url(text: str, name: str) -> str:
+    """The URL of a node that is to be loaded: the load generator speaks plain HTTP only."""
+    url = parse_url(text, name)
+    if urlsplit(url).scheme != "http":
+        raise bad(name, text, "an http URL: the load generator does not speak https")
+    return url
 
 
 def parse_quorums(text: str, name: str, followers: int) -> tuple[int, ...]:

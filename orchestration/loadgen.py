@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
+import signal
+import site
 import socket
 import subprocess
 import sys
@@ -44,12 +46,26 @@ SCENARIOS_WITH_RECORDS = ("ycsb",)
 SLOW_LOADING_KEYS_PER_S = 200.0
 SLOW_LOADING_BYTES_PER_S = 1024 * 1024.0
 LOG_FILE_NAME = "locust.log"
+# What each load process leaves once it has ended its share.
+RESULT_PATTERN = "process-*.json"
 # Locust appends ".json".
 LOCUST_STATS_NAME = "locust_stats"
 
 
 class LoadgenError(QuorumeterError):
-    """The load generator could not measure; the message holds its last log lines."""
+    """The load generator could not measure.
+
+    Args:
+        reason: why, a clause that stands by itself.
+        log_path: whose last lines the message adds, if there is one.
+    """
+
+    def __init__(self, reason: str, log_path: Path | None = None) -> None:
+        tail = "."
+        if log_path is not None:
+            tail = f"; see {log_path}. Its last lines:\n{processes.tail(log_path)}"
+        super().__init__(f"{reason}{tail}")
+        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +81,7 @@ class Trial:
         processes: Locust processes that share the load; more than 1 not on Windows.
         environment: variables in addition to this process's own.
         cores: where Locust may run; anywhere, if none are given.
+        has_html: whether Locust writes its own page as well, about 1 MB.
     """
 
     scenario: str
@@ -75,6 +92,7 @@ class Trial:
     processes: int = 1
     environment: Mapping[str, str] | None = None
     cores: tuple[int, ...] = ()
+    has_html: bool = False
 
     def __post_init__(self) -> None:
         if not self.plan.has_end:
@@ -132,7 +150,7 @@ class LoadGenerator:
         trial = self._trial
         _make_empty(trial.folder)
         progress = _Progress(trial, on_progress)
-        variables = {**os.environ, **(trial.environment or {})}
+        variables = locust_environment(trial.folder) | dict(trial.environment or {})
         locust = processes.spawn(
             command_line(trial), variables, trial.folder / LOG_FILE_NAME, trial.cores
         )
@@ -142,7 +160,7 @@ class LoadGenerator:
         finally:
             family.end()
         progress.report()
-        return self._result(locust.returncode)
+        return self._result(locust)
 
     def stop(self) -> None:
         """Ends Locust early; `run` then returns what was measured, or raises LoadgenError."""
@@ -155,25 +173,37 @@ class LoadGenerator:
                 locust.wait(POLL_INTERVAL_S)
             except subprocess.TimeoutExpired:
                 if self._trial.processes > 1:
-                    family.look()
+                    self._look_for_lost(family)
                 progress.report()
             else:
                 return
             if time.monotonic() > deadline_s:
                 family.end()
                 msg = f"Locust was ended: it took longer than {self._trial.longest_s:g} s"
-                raise LoadgenError(self._with_log(msg))
+                raise LoadgenError(msg, self._log_path)
 
-    def _result(self, exit_code: int) -> TrialResult:
+    def _look_for_lost(self, family: _Family) -> None:
+        """Locust itself would wait for a process that was killed until the trial's deadline."""
+        family.look()
+        ended = family.ended_children()
+        if len(ended) > len(list(self._trial.folder.glob(RESULT_PATTERN))):
+            family.end()
+            pids = ", ".join(map(str, ended))
+            msg = (
+                f"A load process (of those that ended: {pids}) left no result, as one that is "
+                "killed does: was memory short?"
+            )
+            raise LoadgenError(msg, self._log_path)
+
+    def _result(self, locust: processes.Child) -> TrialResult:
         trial = self._trial
+        ended = how_ended(locust.pid, locust.returncode)
         try:
             result = read_trial(trial.folder, trial.processes)
         except ResultsError as error:
-            msg = f"Locust ended with exit code {exit_code} and left no result ({error})"
-            raise LoadgenError(self._with_log(msg)) from error
-        if exit_code != 0 and not self._is_stopped:
-            msg = f"Locust ended with exit code {exit_code}"
-            raise LoadgenError(self._with_log(msg))
+            raise LoadgenError(f"{ended} and left no result ({error})", self._log_path) from error
+        if locust.returncode != 0 and not self._is_stopped:
+            raise LoadgenError(ended, self._log_path)
         if not self._is_stopped:
             self._audit(result)
         return result
@@ -185,14 +215,14 @@ class LoadGenerator:
             counted = sum(entry["num_requests"] for entry in json.loads(path.read_bytes()))
         except (OSError, ValueError) as error:
             msg = f"Locust left no count of its own to hold against the recorder's ({error})"
-            raise LoadgenError(self._with_log(msg)) from error
+            raise LoadgenError(msg, self._log_path) from error
         if counted != result.recorded:
             msg = f"Locust counted {counted} requests, but the recorder {result.recorded}"
-            raise LoadgenError(self._with_log(msg))
+            raise LoadgenError(msg, self._log_path)
 
-    def _with_log(self, message: str) -> str:
-        path = self._trial.folder / LOG_FILE_NAME
-        return f"{message}; see {path}. Its last lines:\n{processes.tail(path)}"
+    @property
+    def _log_path(self) -> Path:
+        return self._trial.folder / LOG_FILE_NAME
 
 
 def locustfile_path(scenario: str) -> Path:
@@ -219,7 +249,6 @@ def command_line(trial: Trial) -> list[str]:
         "spawn-rate": users,
         "exit-code-on-error": 0,
         "csv": folder / "locust",
-        "html": folder / "locust.html",
         # Written at the very end; the CSV lacks what came in its last second.
         "json-file": folder / LOCUST_STATS_NAME,
         "results-dir": folder,
@@ -235,9 +264,12 @@ def command_line(trial: Trial) -> list[str]:
         "read-from": plan.read_from,
         "max-in-flight": plan.max_in_flight,
         "load-seed": plan.seed,
+        "trial": plan.trial,
         "total-writes": plan.total_writes,
         "write-quorum": quorum,
     }
+    if trial.has_html:
+        options["html"] = folder / "locust.html"
     if trial.processes > 1:
         port = _free_port()
         options |= {"processes": trial.processes, "master-bind-host": "127.0.0.1"}
@@ -248,10 +280,35 @@ def command_line(trial: Trial) -> list[str]:
     ]
 
 
+def locust_environment(folder: Path) -> dict[str, str]:
+    """What Locust inherits: its options decide what it does, and nothing of the surroundings.
+
+    It would read variables of its own, and ``~/.locust.conf`` beside the files of its working
+    folder, so that it gets a home without one. Packages of the user's real home stay importable.
+    """
+    home = str(folder.resolve())
+    inherited = {
+        name: value for name, value in os.environ.items() if not name.upper().startswith("LOCUST_")
+    }
+    user_base = {"PYTHONUSERBASE": site.getuserbase()} if site.ENABLE_USER_SITE else {}
+    return inherited | user_base | {"HOME": home, "USERPROFILE": home}
+
+
+def how_ended(pid: int, exit_code: int) -> str:
+    """A clause on how Locust ended; a process that was killed has the signal's negative number."""
+    if exit_code >= 0:
+        return f"Locust ended with exit code {exit_code}"
+    with suppress(ValueError):
+        killed = f"Locust (process {pid}) was ended by {signal.Signals(-exit_code).name}"
+        is_kill = -exit_code == getattr(signal, "SIGKILL", None)
+        return f"{killed}, as a system does that is short of memory" if is_kill else killed
+    return f"Locust (process {pid}) was ended by signal {-exit_code}"
+
+
 def _make_empty(folder: Path) -> None:
     """Makes the folder, without results of an earlier run that could pass for this one's."""
     folder.mkdir(parents=True, exist_ok=True)
-    for pattern in ("process-*.json", "timeline-*.csv", LOG_FILE_NAME):
+    for pattern in (RESULT_PATTERN, "timeline-*.csv", "locust*"):
         for path in folder.glob(pattern):
             path.unlink()
 
@@ -267,13 +324,23 @@ class _Family:
 
     def __init__(self, locust: processes.Child) -> None:
         self._locust = locust
-        self._marks = {processes.mark(locust.pid)}
+        self._parent = processes.mark(locust.pid)
+        self._children: set[processes.ProcessMark] = set()
+        # Those of the children that carry load: what is a helper for a moment is no longer there.
+        self._workers: set[processes.ProcessMark] = set()
 
     def look(self) -> None:
         """Notes the children while their parent still knows them."""
-        with suppress(psutil.NoSuchProcess):
+        with suppress(psutil.Error):
             for child in psutil.Process(self._locust.pid).children(recursive=True):
-                self._marks.add(processes.mark(child.pid))
+                mark = processes.mark(child.pid)
+                if mark in self._children:
+                    self._workers.add(mark)
+                self._children.add(mark)
+
+    def ended_children(self) -> list[int]:
+        """The pids of those load processes that have ended."""
+        return sorted(mark.pid for mark in self._workers if processes.find(mark) is None)
 
     def end(self) -> None:
         """Ends all of them, with time to write results; returns when none is left."""
@@ -282,7 +349,7 @@ class _Family:
             self._locust.terminate()
             with suppress(subprocess.TimeoutExpired):
                 self._locust.wait(TERMINATE_TIMEOUT_S)
-        processes.stop(list(self._marks))
+        processes.stop([self._parent, *self._children])
         self._locust.wait()
 
 

@@ -20,6 +20,8 @@ Status = Literal["match", "mismatch", "error"]
 # link delay comes on top.
 SETTLE_TIMEOUT_S = 10.0
 POLL_S = 0.05
+# Who waits for longer is told for whom.
+PATIENCE_S = 1.0
 # Keys named per replica; more would not help who reads them.
 MAX_NAMED_KEYS = 20
 
@@ -113,6 +115,8 @@ def check_parity(
     follower_urls: Mapping[str, str],
     *,
     longest_delay_ms: float = 0.0,
+    unreachable: Mapping[str, ClusterError] | None = None,
+    say: Callable[[str], None] = lambda _: None,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Parity:
@@ -126,18 +130,27 @@ def check_parity(
         leader_url: the leader.
         follower_urls: from the URL by which the leader knows a follower to the one to ask.
         longest_delay_ms: upper end of the injected link delays, waited for on top.
+        unreachable: followers' URLs at which nobody answers, as is known already; only their
+            leader is asked about these.
+        say: is told for whom this waits, if it does for long.
         clock: seconds, monotonic.
         sleep: waits that many seconds.
     """
-    deadline_s = clock() + SETTLE_TIMEOUT_S + longest_delay_ms / 1_000
+    began_s, longest_s = clock(), SETTLE_TIMEOUT_S + longest_delay_ms / 1_000
+    is_told = False
     try:
         positions = control.positions(leader_url)
-        while not _is_settled(positions) and clock() < deadline_s:
+        while not _is_settled(positions) and clock() < began_s + longest_s:
+            if not is_told and clock() >= began_s + PATIENCE_S:
+                say(_waiting_for(positions, longest_s))
+                is_told = True
             sleep(POLL_S)
             positions = control.positions(leader_url)
         if positions.stable_seq < positions.last_seq:
             return _all_errors(follower_urls, _uncommitted(positions))
-        replicas = Replicas(control, leader_url)
+        if unreachable:
+            say(f"No answer from {', '.join(unreachable)}: asking the leader what it knows.")
+        replicas = Replicas(control, leader_url, unreachable=unreachable)
         has_digests = _has_digests(replicas)
     except ClusterError as problem:
         return _all_errors(follower_urls, f"nothing to compare with: {problem}")
@@ -236,6 +249,11 @@ def _uncommitted(positions: Positions) -> str:
         f"{waiting} entries of the leader still wait for their write quorum, "
         "so its contents are not final; bring the missing followers back"
     )
+
+
+def _waiting_for(positions: Positions, longest_s: float) -> str:
+    behind = "; ".join(f"{url} {why}" for url, why in lagging(positions).items())
+    return f"Waiting up to {longest_s:g} s for followers: {behind or 'none is behind'}."
 
 
 def _because(detail: str) -> str:

@@ -53,7 +53,7 @@ class LineProgress(Progress):
 
     def say(self, message: str) -> None:
         """Print the message."""
-        self._console.print(message, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(message, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
     @contextmanager
     def running(self, total: int) -> Iterator[None]:
@@ -180,7 +180,9 @@ def make_progress(
     """The fitting one: none if quiet, live on a terminal, lines elsewhere."""
     if is_quiet:
         return Progress()
-    return LiveProgress(console, ask_positions) if console.is_terminal else LineProgress(console)
+    # The stream itself is asked: FORCE_COLOR in a CI is for colors, and no terminal.
+    is_live = console.is_terminal and console.file.isatty()
+    return LiveProgress(console, ask_positions) if is_live else LineProgress(console)
 
 
 def _ms(value: float | None) -> str:

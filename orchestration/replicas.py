@@ -21,16 +21,23 @@ class Replicas:
     Args:
         control: the client for the calls.
         leader_url: the leader.
+        unreachable: URLs at which nobody answers, as is known already, with the reason.
     """
 
-    def __init__(self, control: Control, leader_url: str) -> None:
+    def __init__(
+        self,
+        control: Control,
+        leader_url: str,
+        *,
+        unreachable: Mapping[str, ClusterError] | None = None,
+    ) -> None:
         self._control = control
         self._leader_digest = cache(partial(control.digest, leader_url))
         self._leader_contents = cache(partial(control.dump, leader_url))
         self._relayed_digests = cache(partial(control.relayed_digests, leader_url))
         self._relayed_contents = cache(partial(control.relayed_dumps, leader_url))
         # Kept, because a node that does not answer takes its time over it.
-        self._unreachable: dict[str, ClusterError] = {}
+        self._unreachable = dict(unreachable or {})
 
     def leader_digest(self, bucket: int | None = None) -> Digest:
         """The leader's digest, with the versions in a bucket if one is named."""

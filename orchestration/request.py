@@ -10,14 +10,29 @@ from typing import Self, TypeVar
 
 from orchestration import limits
 from orchestration.errors import UsageError
-from orchestration.scenario import Ack, Arrivals, Engine, KeyChoice, ReadFrom, Scenario, Workload
+from orchestration.scenario import (
+    Ack,
+    Arrivals,
+    DelayModel,
+    Engine,
+    KeyChoice,
+    ReadFrom,
+    Scenario,
+    Workload,
+)
 
 T = TypeVar("T")
 
 DEFAULT_FOLLOWERS = 5
 DEFAULT_DELAY_MS = (0.0, 100.0)
+DEFAULT_DELAY_MODEL: DelayModel = "independent"
 DEFAULT_RATE_PER_S = 100.0
 DEFAULT_OUT = Path("reports")
+DELAY_MODEL_IS_ATTACHED = (
+    "--delay-model cannot be chosen with --attach: nodes have the one that they were started with "
+    "(DELAY_MODEL)."
+)
+READS_NOTHING: frozenset[Workload | None] = frozenset({"writes", "seed"})
 # Its records are 10 fields of 100 bytes.
 YCSB_VALUE_BYTES = (1000, 1000)
 _TRUE, _FALSE = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off"})
@@ -42,6 +57,7 @@ class SweepRequest:
     users: int | None = None
     followers: int | None = None
     delay_ms: tuple[float, float] | None = None
+    delay_model: DelayModel | None = None
     engine: Engine | None = None
     attach_url: str | None = None
     reached_urls: tuple[str, ...] = ()
@@ -69,13 +85,18 @@ class SweepRequest:
             raise UsageError(
                 "--followers cannot be chosen with --attach: the cluster has those it has."
             )
+        if self.attach_url is not None and self.delay_model is not None:
+            raise UsageError(DELAY_MODEL_IS_ATTACHED)
         if self.acks is not None and self.where != "local":
             raise UsageError(
-                "--durable starts local nodes with a disk: an attached cluster and Compose have "
-                "what they have; set DATA_DIR there."
+                "--ack, --durable, and ack in a scenario, start local nodes with a disk or "
+                "without: an attached cluster and Compose have what they have; set DATA_DIR there."
             )
         if self.is_pinned and self.where != "local":
-            raise UsageError("--pin gives local nodes cores of their own: use --engine local.")
+            raise UsageError(
+                "--pin, and pin in a scenario, give local nodes cores of their own: use --engine "
+                "local."
+            )
         if self.rate_per_s is not None and self.workload == "seed":
             raise UsageError(
                 "--rate is an open loop, and --workload seed a closed one: give --users instead."
@@ -92,10 +113,18 @@ class SweepRequest:
         """
         if self.rate_per_s is not None or self.users is not None:
             base = replace(base, rate_per_s=None, users=None)
+        if self.users is not None:
+            base = replace(base, arrivals=None)
+        if self.workload not in {None, "mixed"}:
+            base = replace(base, read_share=None)
+        if self.workload in READS_NOTHING:
+            base = replace(base, read_from=None)
+        if self.workload == "seed":
+            base = replace(base, rate_per_s=None, arrivals=None)
         if self.attach_url is not None or self.engine is not None:
-            base = replace(base, attach_url=None, engine=None, acks=None, is_pinned=None)
+            base = replace(base, attach_url=None, engine=None)
         if self.attach_url is not None:
-            base = replace(base, followers=None, delay_ms=None)
+            base = replace(base, followers=None, delay_ms=None, delay_model=None)
         given = {
             field.name: value
             for field in fields(self)
@@ -111,6 +140,15 @@ class SweepRequest:
     def where(self) -> Engine:
         """The engine, with its default."""
         return "attached" if self.attach_url is not None else self.engine or "local"
+
+
+def parse_acks(text: str, name: str) -> tuple[Ack, ...]:
+    """From where nodes acknowledge, as ``text`` lists it: memory, fsync, or both."""
+    known: Mapping[str, Ack] = {"memory": "memory", "fsync": "fsync"}
+    parts = text.replace(" ", "").split(",")
+    if not set(parts) <= set(known):
+        raise limits.bad(name, text, "memory, fsync, or memory,fsync")
+    return tuple(dict.fromkeys(known[part] for part in parts))
 
 
 def with_environment(request: SweepRequest, environment: Mapping[str, str]) -> SweepRequest:
@@ -149,6 +187,7 @@ def to_scenario(request: SweepRequest, *, followers: int, fresh_seed: int) -> Sc
     """
     workload = request.workload or "writes"
     is_seed, is_ycsb = workload == "seed", workload.startswith("ycsb")
+    _check_is_used(request, workload)
     least = min(1, followers) if is_seed else 0
     rate_per_s = request.rate_per_s
     if rate_per_s is None and request.users is None:
@@ -156,6 +195,9 @@ def to_scenario(request: SweepRequest, *, followers: int, fresh_seed: int) -> Sc
     delay_ms = request.delay_ms
     if delay_ms is None and request.where != "attached":
         delay_ms = (0.0, 1_000.0) if is_seed else DEFAULT_DELAY_MS
+    delay_model = request.delay_model
+    if delay_model is None and request.where != "attached":
+        delay_model = DEFAULT_DELAY_MODEL
     where = request.where
     return Scenario(
         name=request.name or workload,
@@ -173,6 +215,7 @@ def to_scenario(request: SweepRequest, *, followers: int, fresh_seed: int) -> Sc
         total_writes=request.total_writes,
         keys=request.keys,
         delay_ms=delay_ms,
+        delay_model=delay_model,
         seed=_or(request.seed, fresh_seed),
         arrivals=request.arrivals or "constant",
         key_choice=request.key_choice or "default",
@@ -184,6 +227,20 @@ def to_scenario(request: SweepRequest, *, followers: int, fresh_seed: int) -> Sc
         is_pinned=bool(request.is_pinned),
         thresholds=request.thresholds,
     )
+
+
+def _check_is_used(request: SweepRequest, workload: Workload) -> None:
+    """Refuse what this load would take no notice of, wherever it was asked for."""
+    if request.read_share is not None and workload != "mixed":
+        raise UsageError(
+            f"--read-share is for --workload mixed: {workload} has its own share of reads."
+        )
+    if request.read_from is not None and workload in READS_NOTHING:
+        raise UsageError(f"--read-from: {workload} reads nothing; leave it out.")
+    if request.arrivals is not None and (request.users is not None or workload == "seed"):
+        raise UsageError(
+            "--arrivals is of an open loop: clients of a closed one send when they have an answer."
+        )
 
 
 def _attach(request: SweepRequest, found: Mapping[str, str]) -> SweepRequest:
@@ -198,7 +255,7 @@ def _attach(request: SweepRequest, found: Mapping[str, str]) -> SweepRequest:
     leader_url = found.get("LEADER_URL", "http://127.0.0.1:8000")
     return replace(
         request,
-        attach_url=limits.parse_url(leader_url, "LEADER_URL"),
+        attach_url=limits.parse_load_url(leader_url, "LEADER_URL"),
         reached_urls=tuple(limits.parse_url(url, "FOLLOWER_URLS") for url in urls if url),
     )
 

@@ -7,19 +7,21 @@ from typing import Any
 
 import msgspec
 
+from orchestration.conduct import Job, check_machine
 from orchestration.errors import UsageError
 from orchestration.manifest import RunFolder, machine, timestamp, versions
-from orchestration.report.records import UnreadableRunError, read_run
+from orchestration.report.records import Run, UnreadableRunError, read_run
 from orchestration.report.saturation_write import is_saturation
 from orchestration.report.write import replace_file
 from orchestration.request import SweepRequest
-from orchestration.scenario import Cell, Scenario, plan
+from orchestration.scenario import Scenario, plan
 
 
-def open_run(path: Path) -> tuple[RunFolder, Scenario, dict[str, Any], tuple[Cell, ...]]:
-    """The folder of a run, its scenario, its manifest, and the cells that it has measured.
+def open_run(path: Path) -> Job:
+    """What is missing of the run in a folder, as a job.
 
-    A last line that was cut off while it was written is removed from ``cells.jsonl``.
+    A last line that was cut off while it was written is removed from ``cells.jsonl``, and so is a
+    last trial that was spoilt by what ended the run: it is measured again.
 
     Raises:
         UsageError: There is no run, it cannot be read, or it was not measured on this machine.
@@ -28,21 +30,51 @@ def open_run(path: Path) -> tuple[RunFolder, Scenario, dict[str, Any], tuple[Cel
     if is_saturation(folder):
         raise UsageError(f"{path} is a search for the highest rate: begin it anew, with its seed.")
     try:
-        run = read_run(folder)
+        found = read_run(folder)
         manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_bytes())
         scenario = Scenario.from_dict(manifest["scenario"])
-    except (UnreadableRunError, msgspec.ValidationError, KeyError, ValueError) as problem:
-        raise UsageError(f"{path} cannot be resumed: {problem}") from problem
-    _check_same(path, manifest)
-    if run.lost_line:
-        whole = (folder / "cells.jsonl").read_bytes().splitlines(keepends=True)[:-1]
-        replace_file(folder / "cells.jsonl", b"".join(whole))
-    _end_last_line(folder / "cells.jsonl")
-    measured = {(row.block, row.k, row.kind) for row in run.rows}
+        request = request_of(manifest)
+        _check_same(path, manifest)
+    except (UnreadableRunError, msgspec.ValidationError, LookupError, TypeError, ValueError) as why:
+        raise UsageError(f"{path} cannot be resumed: {why}") from why
+    run = RunFolder(path=folder, root=folder.parents[1])
+    if "fsync" in scenario.acks and run.node_data.exists() and not run.owns_node_data:
+        raise UsageError(
+            f"{run.node_data} is not one of quorumeter's, and the nodes' data go there: move it."
+        )
+    cores = check_machine(scenario)
+    rows = found.rows[:-1] if _is_last_spoilt(found) else found.rows
+    _keep_lines(folder / "cells.jsonl", len(rows))
+    measured = {(row.block, row.k, row.kind) for row in rows}
     done = tuple(cell for cell in plan(scenario) if (cell.block, cell.k, cell.ack) in measured)
     resumed = [*manifest.get("resumed_at", []), timestamp(datetime.now(UTC))]
     manifest |= {"resumed_at": resumed, "status": "running", "finished_at": None, "message": ""}
-    return RunFolder(path=folder, root=folder.parents[1]), scenario, manifest, done
+    return Job(request, scenario, run, manifest, cores, done)
+
+
+def _is_last_spoilt(run: Run) -> bool:
+    """Whether the last trial is one that fell victim to what ended the run.
+
+    That replicas differed after it would be a finding, and stays.
+    """
+    has_broken_off = run.manifest.status in {"failed", "running"}
+    last = run.rows[-1] if run.rows else None
+    return (
+        has_broken_off
+        and last is not None
+        and last.stamp == "invalid"
+        and last.parity.status != "mismatch"
+    )
+
+
+def _keep_lines(path: Path, count: int) -> None:
+    """Keep the first lines of a file that are not empty, each with its end."""
+    if not path.exists():
+        return
+    lines = [line for line in path.read_bytes().splitlines() if line.strip()][:count]
+    content = b"".join(line + b"\n" for line in lines)
+    if content != path.read_bytes():
+        replace_file(path, content)
 
 
 def _check_same(path: Path, manifest: dict[str, Any]) -> None:
@@ -54,13 +86,6 @@ def _check_same(path: Path, manifest: dict[str, Any]) -> None:
             f"{path} was measured on another machine or by other versions ({', '.join(changed)} "
             "differ): such trials do not belong in one run."
         )
-
-
-def _end_last_line(path: Path) -> None:
-    """A line that was cut just before its end is whole; the next one must not run into it."""
-    text = path.read_bytes() if path.exists() else b""
-    if text and not text.endswith(b"\n"):
-        replace_file(path, text + b"\n")
 
 
 def request_of(manifest: dict[str, Any]) -> SweepRequest:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,23 +12,30 @@ import msgspec
 
 from orchestration import limits
 from orchestration.clusters import processes
-from orchestration.conduct import EXIT_CODES, make_clusters, make_runner, resolve
+from orchestration.conduct import (
+    check_machine,
+    make_clusters,
+    make_runner,
+    note_latest,
+    resolve,
+    tell_end,
+)
 from orchestration.control import Control
-from orchestration.cores import Cores, divide_cores
-from orchestration.errors import UsageError
+from orchestration.exit_codes import OF_VERDICT
 from orchestration.goal import make_goal
 from orchestration.interrupt import SignalGuard
 from orchestration.manifest import RunFolder, create_run_folder, start_manifest
 from orchestration.progress import make_progress
+from orchestration.report import conditions
 from orchestration.report.numbers import ms
-from orchestration.report.records import TrialRow, UnreadableRunError
+from orchestration.report.records import TrialRow
 from orchestration.report.saturation_summary import to_json
 from orchestration.report.saturation_write import print_saturation, write_saturation
 from orchestration.request import DEFAULT_OUT, SweepRequest
 from orchestration.saturation import Attempt, Next, judge, next_step, trials_to_find
 from orchestration.scenario import REPORT_S, START_S, TRIAL_OVERHEAD_S, Cell, Scenario
 from orchestration.sweep import Ending, Sweep
-from orchestration.terminal import make_console
+from orchestration.terminal import make_console, print_json
 from orchestration.timeline import gather_timelines
 
 if TYPE_CHECKING:
@@ -131,8 +137,7 @@ def saturate(request: SaturateRequest, manners: Manners, *, fresh_seed: int) -> 
     """Run the search, write its report whatever came of it, and return the exit code."""
     with SignalGuard(watch_parent=True) as guard, Control.from_environment() as control:
         scenario, goal = plan_run(request, control, fresh_seed=fresh_seed)
-        # It may refuse, and then there is no run.
-        cores = divide_cores(scenario.processes) if scenario.is_pinned else Cores()
+        cores = check_machine(scenario)
         now = datetime.now(UTC)
         root = (request.sweep.out or DEFAULT_OUT).resolve()
         run = create_run_folder(root, scenario.name, now)
@@ -141,9 +146,10 @@ def saturate(request: SaturateRequest, manners: Manners, *, fresh_seed: int) -> 
         # Nobody knows how many there will be.
         manifest |= {"planned_trials": None, "saturation": msgspec.to_builtins(goal)}
         clusters = make_clusters(request.sweep, scenario, control, run, guard, cores)
-        stderr = make_console(stderr=True)
         progress = make_progress(
-            stderr, lambda: control.positions(clusters.leader_url), is_quiet=manners.is_quiet
+            make_console(stderr=True),
+            lambda: control.positions(clusters.leader_url),
+            is_quiet=manners.is_quiet,
         )
         search = Saturation(
             goal,
@@ -151,17 +157,16 @@ def saturate(request: SaturateRequest, manners: Manners, *, fresh_seed: int) -> 
             clusters,
             run,
             manifest,
-            run_trial=make_runner(scenario, cores),
+            run_trial=make_runner(scenario, cores, has_html=manners.has_locust_html),
             control=control,
             progress=progress,
             held=guard.held,
         )
         with processes.no_child_left():
             ending = search.execute()
-        shutil.rmtree(run.node_data, ignore_errors=True)
-        if ending.message:
-            stderr.print(ending.message, markup=False, soft_wrap=True)
+        # Gigabytes may have to be removed: a stop signal then must not cost the report.
         with guard.held():
+            run.remove_node_data()
             return _finish(run, ending, manners, progress.say)
 
 
@@ -178,13 +183,14 @@ def dry_run(request: SaturateRequest, *, fresh_seed: int, is_json: bool) -> int:
             "most_trials": most * len(goal.quorums),
             "longest_duration_s": round(_duration_s(scenario, goal, most), 1),
         }
-        stdout.out(json.dumps(found, indent=2), highlight=False)
+        print_json(f"{json.dumps(found, indent=2)}\n")
         return 0
     search, example = goal.search, trials_to_find(goal.search, EXAMPLE_RATE_PER_S)
     stdout.print(
-        f"{scenario.workload} on {scenario.engine}, {scenario.followers} followers, seed "
-        f"{scenario.seed}. The highest rate that meets {goal.objective}, within "
-        f"{search.precision:.3g}, for each k in this order: {' '.join(map(str, goal.quorums))}.\n"
+        f"{scenario.workload} on {scenario.engine}, {scenario.followers} followers, "
+        f"{conditions.delays(scenario)}, seed {scenario.seed}. The highest rate that meets "
+        f"{goal.objective}, within {search.precision:.3g}, for each k in this order: "
+        f"{' '.join(map(str, goal.quorums))}.\n"
         f"Rates begin at {search.first_rate_per_s:,g}/s, and stay within "
         f"{search.lowest_rate_per_s:,.4g} and {search.highest_rate_per_s:,g}/s.\n"
         f"At most {most} trials per k, {search.confirm} to confirm each rate found among them: "
@@ -204,27 +210,39 @@ def _duration_s(scenario: Scenario, goal: Goal, trials: int) -> float:
 
 def report(run_dir: Path, *, is_json: bool) -> int:
     """Draw a saturation run again, and print it; the exit code is its verdict's."""
-    try:
-        summary = write_saturation(run_dir)
-    except UnreadableRunError as problem:
-        raise UsageError(str(problem)) from problem
+    summary = write_saturation(run_dir)
     stderr = make_console(stderr=True)
-    _tell(summary, run_dir, lambda line: stderr.print(line, soft_wrap=True), is_json=is_json)
-    return EXIT_CODES[summary.verdict]
+    page = run_dir / "report.html"
+    _print(summary, page, lambda line: stderr.print(line, soft_wrap=True), is_json=is_json)
+    code = OF_VERDICT[summary.verdict]
+    tell_end(Ending("complete", summary.trials_done), _why(summary), page)
+    return code
 
 
 def _finish(run: RunFolder, ending: Ending, manners: Manners, say: Callable[[str], None]) -> int:
     gather_timelines(run.path)
-    summary = write_saturation(run.path, run.root)
-    _tell(summary, run.path, say, is_json=manners.is_json)
-    return EXIT_CODES[summary.verdict] if ending.exit_code is None else ending.exit_code
+    summary = write_saturation(run.path)
+    page = run.path / "report.html"
+    _print(summary, page, say, is_json=manners.is_json)
+    note_latest(run)
+    code = OF_VERDICT[summary.verdict] if ending.exit_code is None else ending.exit_code
+    hint = f"A search cannot be resumed: begin it anew, with --seed {summary.seed}."
+    tell_end(ending, _why(summary), page, "" if ending.status == "complete" else hint)
+    return code
 
 
-def _tell(
-    summary: SaturationSummary, run_dir: Path, say: Callable[[str], object], *, is_json: bool
+def _why(summary: SaturationSummary) -> str:
+    """Why a search that was not stopped does not end with 0; empty if it does."""
+    if summary.verdict == "violated":
+        return "Replicas differ from the leader after a trial."
+    return summary.sentence if summary.verdict == "unknown" else ""
+
+
+def _print(
+    summary: SaturationSummary, page: Path, say: Callable[[str], object], *, is_json: bool
 ) -> None:
     if is_json:
-        make_console().out(to_json(summary).decode(), end="", highlight=False)
+        print_json(to_json(summary).decode())
         return
     print_saturation(make_console(), summary)
-    say(f"Report: {run_dir / 'report.html'}")
+    say(f"Report: {page}")

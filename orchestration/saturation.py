@@ -135,10 +135,10 @@ class Finding:
     """
 
     kind: Kind
-    rung: int | None = None
-    above: int | None = None
-    why_above: Answer | None = None
-    votes: tuple[int, int] = (0, 0)
+    rung: int | None
+    above: int | None
+    why_above: Answer | None
+    votes: tuple[int, int]
 
 
 def next_step(search: Search, attempts: Sequence[Attempt]) -> Next | Finding:

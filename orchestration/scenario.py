@@ -9,6 +9,7 @@ import msgspec
 
 from orchestration import limits
 from orchestration.errors import UsageError
+from orchestration.load.plan import LoadPlan
 from orchestration.thresholds import parse_thresholds
 
 Workload = Literal[
@@ -16,6 +17,7 @@ Workload = Literal[
 ]
 Engine = Literal["local", "compose", "attached"]
 Ack = Literal["memory", "fsync", ""]
+DelayModel = Literal["independent", "fifo"]
 Arrivals = Literal["constant", "poisson"]
 KeyChoice = Literal["default", "uniform", "zipfian", "latest", "hotset"]
 ReadFrom = Literal["leader", "followers"]
@@ -26,6 +28,11 @@ WORKLOADS: tuple[Workload, ...] = get_args(Workload)
 # end around each trial, drawing the report. Only --dry-run's estimate uses them.
 START_S: Mapping[str, float] = {"local": 3.0, "compose": 45.0, "attached": 0.0}
 TRIAL_OVERHEAD_S = 1.3
+# Workloads with records write them all before their first trial.
+LOADED_KEYS_PER_S = 10_000.0
+LOADED_BYTES_PER_S = 10 * 2**20
+# What a node's memory holds of a key besides its value: name, version, places in tables.
+KEY_BYTES = 500
 REPORT_S = 4.0
 
 
@@ -53,6 +60,8 @@ class Scenario:
         read_from: which nodes serve reads.
         processes: load processes that share the load.
         delay_ms: range of the injected link delays; None leaves those of an attached cluster.
+        delay_model: whether an entry may overtake another one on its link ("independent") or not
+            ("fifo"); None leaves it to the nodes: to those of an attached cluster.
         seed: decides the order of cells, the arrivals, the keys and the link delays.
         acks: what acknowledgments mean, each measured at every k: "memory" or "fsync"; "" is what
             a cluster that was not started here does.
@@ -74,6 +83,7 @@ class Scenario:
     delay_ms: tuple[float, float] | None
     seed: int
     name: str = ""
+    delay_model: DelayModel | None = None
     arrivals: Arrivals = "constant"
     key_choice: KeyChoice = "default"
     value_bytes: tuple[int, int] | None = None
@@ -201,9 +211,34 @@ def expected_trial_s(scenario: Scenario, k: int) -> float:
     # The k-th of n uniform delays has the mean a + (b - a) k / (n + 1) (David and Nagaraja,
     # Order Statistics, 2003, 2.2).
     low, high = scenario.delay_ms or (0.0, 0.0)
-    answer_s = (low + (high - low) * k / (scenario.followers + 1)) / 1_000 if k else 0.0
+    # On a fifo link a client's write waits for those of the others: about the longest delay.
+    share = 1.0 if scenario.delay_model == "fifo" else k / (scenario.followers + 1)
+    answer_s = (low + (high - low) * share) / 1_000 if k else 0.0
     writes_s = scenario.total_writes * answer_s / (scenario.users or 1)
     return min(writes_s + 1.0, scenario.warmup_s + (scenario.duration_s or writes_s + 1.0))
+
+
+def records_of(scenario: Scenario) -> tuple[int, int]:
+    """How many keys a workload writes before it begins, and the bytes of a value on average."""
+    if not scenario.workload.startswith("ycsb"):
+        return 0, 0
+    return scenario.keys or LoadPlan().keys, sum(
+        scenario.value_bytes or LoadPlan().value_bytes
+    ) // 2
+
+
+def records_bytes(scenario: Scenario) -> int:
+    """About how much memory all nodes together need for the records of a workload."""
+    keys, value_bytes = records_of(scenario)
+    nodes = (scenario.followers + 1) * len(scenario.acks)
+    return keys * (value_bytes + KEY_BYTES) * nodes
+
+
+def expected_loading_s(scenario: Scenario) -> float:
+    """About how long it takes to write the records of a workload, on each kind of cluster once."""
+    keys, value_bytes = records_of(scenario)
+    once_s = max(keys / LOADED_KEYS_PER_S, keys * value_bytes / LOADED_BYTES_PER_S)
+    return once_s * len(scenario.acks)
 
 
 def expected_duration_s(scenario: Scenario) -> float:
@@ -211,4 +246,5 @@ def expected_duration_s(scenario: Scenario) -> float:
     rounds = scenario.trials * len(scenario.acks)
     trials_s = sum(expected_trial_s(scenario, k) for k in scenario.quorums) * rounds
     overhead_s = TRIAL_OVERHEAD_S * rounds * len(scenario.quorums)
-    return START_S[scenario.engine] * len(scenario.acks) + trials_s + overhead_s + REPORT_S
+    around_s = START_S[scenario.engine] * len(scenario.acks) + REPORT_S
+    return around_s + expected_loading_s(scenario) + trials_s + overhead_s

@@ -15,13 +15,15 @@ import msgspec
 from orchestration import limits
 from orchestration.errors import UsageError
 from orchestration.request import SweepRequest
-from orchestration.scenario import Ack, Arrivals, Engine, KeyChoice, ReadFrom, Workload
+from orchestration.scenario import Ack, Arrivals, DelayModel, Engine, KeyChoice, ReadFrom, Workload
 from orchestration.thresholds import parse_threshold
 
 T = TypeVar("T")
 
 MAX_FILE_BYTES = 64 * 1024
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+# What the root of outputs has below these names is not a scenario's.
+RESERVED_NAMES = ("latest", "calibration")
 # "Expected `int`, got `str` - at `$.load.rate`"
 _CONVERSION = re.compile(r"(?P<what>.*?)(?: - at `\$\.?(?P<key>[^`]*)`)?")
 
@@ -32,6 +34,7 @@ class _Cluster(msgspec.Struct, forbid_unknown_fields=True):
     engine: Engine | None = None
     followers: int | None = None
     delay_ms: tuple[float, float] | float | None = None
+    delay_model: DelayModel | None = None
     ack: list[Ack] | Ack | None = None
     pin: bool | None = None
     attach: str | None = None
@@ -109,13 +112,15 @@ def _find(name_or_path: str) -> tuple[str, str]:
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
             raise UsageError(f"{path} is larger than {MAX_FILE_BYTES:,} bytes, so no scenario.")
-        return str(path), path.read_text(encoding="utf-8")
+        return str(path), path.read_text(encoding="utf-8-sig")
     except OSError as problem:
         raise UsageError(
             f"The scenario {path} cannot be read: {problem.strerror}; check its path."
         ) from problem
     except UnicodeDecodeError as problem:
-        raise UsageError(f"{path} is not UTF-8 text, so no scenario.") from problem
+        raise UsageError(
+            f"{path} is not UTF-8 text, so no scenario: save it in that encoding."
+        ) from problem
 
 
 class _Reader:
@@ -133,9 +138,13 @@ class _Reader:
             check(f"thresholds.{index}", parse_threshold, threshold)
         if file.name is not None and not _NAME.fullmatch(file.name):
             self._fail("name", "name must be lower-case letters, digits, - and _, up to 64")
+        name = file.name or self._own_name()
+        if name in RESERVED_NAMES:
+            reserved = " and ".join(RESERVED_NAMES)
+            self._fail("name", f"{reserved} are taken: give the scenario another name")
         try:
             return SweepRequest(
-                name=file.name or self._own_name(),
+                name=name,
                 workload=load.workload,
                 quorums=_quorums(sweep.k),
                 quorums_name=self._quorums_name(sweep),
@@ -158,9 +167,10 @@ class _Reader:
                 read_from=load.read_from,
                 processes=check("load.processes", _in(limits.PROCESSES), load.processes),
                 engine=cluster.engine,
-                attach_url=check("cluster.attach", limits.parse_url, cluster.attach),
+                attach_url=check("cluster.attach", limits.parse_load_url, cluster.attach),
                 followers=check("cluster.followers", _in(limits.FOLLOWERS), cluster.followers),
                 delay_ms=check("cluster.delay_ms", limits.DELAY_MS.check, _pair(cluster.delay_ms)),
+                delay_model=cluster.delay_model,
                 acks=_acks(cluster.ack),
                 is_pinned=cluster.pin,
                 thresholds=tuple(file.thresholds),

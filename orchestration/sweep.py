@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from orchestration.cells import append_row, cell_row, empty_result
 from orchestration.clusters.group import ClusterGroup
 from orchestration.control import Control
 from orchestration.errors import ClusterError, QuorumeterError
+from orchestration.exit_codes import ExitCode
 from orchestration.interrupt import Interrupted
 from orchestration.load.results import TimelineRow, TrialResult
 from orchestration.loadgen import LoadgenError
@@ -86,25 +87,30 @@ class Sweep:
         self._now = now
         self._done = frozenset(done)
         self._trials_done = len(self._done)
+        self._left = ""
         self._acks: dict[str, str] = {}
         self._delay_ms = scenario.delay_ms or (0.0, 0.0)
-        self._delay_model = "independent"
+        self._delay_model: str = scenario.delay_model or "independent"
 
     def execute(self) -> Ending:
         """Run all cells; whatever happens, the cluster is stopped and the manifest is final."""
         write_manifest(self._run, self._manifest)
-        ending = Ending(status="failed", trials_done=0, exit_code=2)
+        ending = Ending(status="failed", trials_done=0, exit_code=ExitCode.INTERNAL)
         try:
             ending = self._measure()
         except Interrupted as interrupt:
-            with self._held():
-                self._cluster.stop()  # again, in case the signal came just before the first
+            self._stop_cluster()  # again, in case the signal came just before the first
             ending = Ending(
-                "interrupted", self._trials_done, interrupt.exit_code, f"Interrupted: {interrupt}."
+                "interrupted",
+                self._trials_done,
+                interrupt.exit_code,
+                f"The run was {interrupt}: {self._trials_done} trials of it are finished.",
             )
         except QuorumeterError as problem:
             ending = Ending("failed", self._trials_done, problem.exit_code, str(problem))
         finally:
+            if self._left:
+                ending = replace(ending, message=f"{ending.message} {self._left}".strip())
             with self._held():
                 self._finish_manifest(ending)
         return ending
@@ -116,9 +122,17 @@ class Sweep:
             self._note_cluster()
             self._run_cells()
         finally:
-            with self._held():
-                self._cluster.stop()
+            self._stop_cluster()
         return Ending("complete", self._trials_done)
+
+    def _stop_cluster(self) -> None:
+        """Stop it, and note what is left of it: what was measured is not worse for that."""
+        self._left = ""
+        with self._held():
+            try:
+                self._cluster.stop()
+            except ClusterError as problem:
+                self._left = str(problem)
 
     def _run_cells(self) -> None:
         cells = plan(self._scenario)
@@ -149,7 +163,7 @@ class Sweep:
             result = self._run_trial(cell, leader_url, folder, self._progress.row)
         except LoadgenError as error:
             self._progress.say(str(error))
-            result, failure = empty_result(), str(error).splitlines()[0]
+            result, failure = empty_result(), error.reason
         self._progress.comparing()
         parity = check_parity(
             self._control,
@@ -197,10 +211,11 @@ class Sweep:
 
     def _check_same_cluster(self, before: dict[str, Any]) -> None:
         """Refuses to go on with a cluster that is not what it was, as an attached one may be."""
-        changed = [name for name in _CLUSTER_FACTS if self._manifest.get(name) != before[name]]
+        noted = {name: value for name, value in before.items() if value is not None}
+        changed = [name for name, value in noted.items() if self._manifest[name] != value]
         followers = len(self._cluster.follower_urls)
         if changed or followers != self._scenario.followers:
-            self._manifest |= before
+            self._manifest |= noted
             raise ClusterError(
                 "The cluster is not the one that the run began with (followers, acknowledgments or "
                 "delays differ): make it so again, or begin a new run."

@@ -18,6 +18,7 @@ import msgspec
 
 from orchestration import limits
 from orchestration.errors import UsageError
+from orchestration.exit_codes import OF_THRESHOLD, ExitCode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -27,12 +28,18 @@ if TYPE_CHECKING:
 # From best to worst: the worst check is the threshold's.
 Status = Literal["passed", "unknown", "breached"]
 Unit = Literal["ms", "%", "/s"]
+# What all objectives of a run came to.
+Result = Literal["passed", "failed", "unknown"]
 
 EXAMPLE: Final = "p99 < 50ms at k=3"
 MAX_CHARACTERS: Final = 200
 MAX_THRESHOLDS: Final = 100
-EXIT_CODES: Final[Mapping[Status, int]] = {"passed": 0, "unknown": 2, "breached": 99}
 
+_RESULTS: Final[Mapping[Status, Result]] = {
+    "passed": "passed",
+    "unknown": "unknown",
+    "breached": "failed",
+}
 _COMPARISONS: Final[Mapping[str, Callable[[float, float], bool]]] = {
     "<=": operator.le,
     "<": operator.lt,
@@ -206,9 +213,14 @@ def evaluate(threshold: Threshold, cells: Sequence[Cell]) -> Outcome:
     )
 
 
-def exit_code(outcomes: Iterable[Outcome]) -> int:
+def result_of(outcomes: Sequence[Outcome]) -> Result | None:
+    """What a run's objectives came to, the worst first; None for a run that has none."""
+    return _RESULTS[_worst({outcome.status for outcome in outcomes})] if outcomes else None
+
+
+def exit_code(outcomes: Iterable[Outcome]) -> ExitCode:
     """99 if a threshold is breached, else 2 if one is unknown, else 0."""
-    return EXIT_CODES[_worst({outcome.status for outcome in outcomes})]
+    return OF_THRESHOLD[_worst({outcome.status for outcome in outcomes})]
 
 
 def error_share(errors: Mapping[str, int], samples: int) -> float | None:

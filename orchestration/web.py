@@ -1,6 +1,5 @@
 """Locust's web UI beside a cluster to load, until Ctrl-C."""
 
-import os
 import secrets
 import sys
 import tempfile
@@ -14,12 +13,15 @@ import httpx
 from orchestration.clusters import processes
 from orchestration.clusters.attached import AttachedCluster
 from orchestration.clusters.base import Cluster
+from orchestration.clusters.journal import Journal
 from orchestration.clusters.local import HOST, LocalCluster, LocalSettings, free_ports
 from orchestration.control import Control
 from orchestration.errors import ClusterError
-from orchestration.interrupt import Interrupted, SignalGuard
-from orchestration.loadgen import locustfile_path
-from orchestration.request import DEFAULT_DELAY_MS, DEFAULT_FOLLOWERS
+from orchestration.interrupt import SignalGuard
+from orchestration.loadgen import locust_environment, locustfile_path
+from orchestration.request import DEFAULT_DELAY_MODEL, DEFAULT_DELAY_MS, DEFAULT_FOLLOWERS
+from orchestration.scenario import DelayModel
+from orchestration.state_file import state_folder
 from orchestration.terminal import make_console
 
 UI_TIMEOUT_S = 20.0
@@ -32,12 +34,14 @@ def serve(
     *,
     followers: int | None,
     delay_ms: tuple[float, float] | None,
+    delay_model: DelayModel | None,
     web_port: int | None,
 ) -> int:
-    """Serve until Ctrl-C, then stop everything; the exit code.
+    """Serve until Ctrl-C, then stop everything; it does not return otherwise than by an error.
 
     Raises:
         ClusterError: the cluster or Locust did not start, or Locust ended by itself.
+        Interrupted: it was stopped, as it is meant to be.
     """
     with (
         tempfile.TemporaryDirectory(prefix="quorumeter-web-") as folder,
@@ -47,19 +51,23 @@ def serve(
     ):
         cluster: Cluster
         if attach_url is not None:
-            cluster = AttachedCluster(attach_url, control, delay_ms=delay_ms)
+            cluster = AttachedCluster(
+                attach_url,
+                control,
+                delay_ms=delay_ms,
+                journal=Journal(state_folder()),
+                say=lambda text: make_console(stderr=True).print(text, soft_wrap=True),
+            )
         else:
             settings = LocalSettings(
                 followers=DEFAULT_FOLLOWERS if followers is None else followers,
                 delay_ms=delay_ms or DEFAULT_DELAY_MS,
+                delay_model=delay_model or DEFAULT_DELAY_MODEL,
                 delay_seed=secrets.randbits(32),
             )
             cluster = LocalCluster(settings, Path(folder), control, held=guard.held)
-        try:
-            with _running(cluster, guard):
-                _serve_ui(cluster.leader_url, web_port or free_ports(1)[0], Path(folder), guard)
-        except Interrupted as interrupt:
-            return interrupt.exit_code
+        with _running(cluster, guard):
+            _serve_ui(cluster.leader_url, web_port or free_ports(1)[0], Path(folder), guard)
     return 0
 
 
@@ -81,7 +89,7 @@ def _serve_ui(leader_url: str, port: int, folder: Path, guard: SignalGuard) -> N
         *("--host", leader_url, "--web-host", HOST, "--web-port", str(port)),
     ]
     with guard.held():
-        child = processes.spawn(command, os.environ, log_path)
+        child = processes.spawn(command, locust_environment(folder), log_path)
         locust = processes.mark(child.pid)
     try:
         _wait_for_ui(url, child, log_path)

@@ -2,18 +2,18 @@
 
 import asyncio
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from http import HTTPStatus
-from typing import Annotated, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
-import httpx
 import msgspec
 from fastapi import APIRouter, Depends, Path, Request
+from fastapi.responses import StreamingResponse
 from pydantic import ValidationError
 
 from kv_app.api.access import check_token
-from kv_app.api.answers import document_errors
-from kv_app.api.ops import BucketNumber
+from kv_app.api.answers import document_errors, encode_json
+from kv_app.api.ops import BucketNumber, dump_json
 from kv_app.bodies import (
     DelaysAnswer,
     DelaysRequest,
@@ -42,12 +42,18 @@ from kv_app.leader import Leader
 from kv_app.links import status_of, switch_link
 from kv_app.messages import UNREADABLE
 from kv_app.node import Node
+from kv_app.peers import plain_client
+
+if TYPE_CHECKING:
+    import httpx
 
 FOLLOWER_ANSWER_TIMEOUT_S = 5.0
+# What a leader takes of a follower's data or digest: as much as it can hold, and check in one step.
+MAX_FOLLOWER_ANSWER_BYTES = 16 * 1024 * 1024
 
 NodeName = Annotated[str, Path(description="The follower's `NODE_ID`, as `/admin/links` has it.")]
 _Data = TypeVar("_Data")
-_decode_dump: Final[Callable[[bytes], dict[str, Any]]] = msgspec.json.Decoder(dict[str, str]).decode
+_decode_dump: Final = msgspec.json.Decoder(dict[str, str]).decode
 _ERRORS = document_errors(MalformedError, UnauthorizedError, NotLeaderError, InternalError)
 _BODY_ERRORS = document_errors(TooLargeError)
 _QUORUM_ERRORS = document_errors(
@@ -105,19 +111,17 @@ def router(node: Node) -> APIRouter:
         link = switch_link(leader.links, node_id, is_up=request.state is LinkState.UP)
         return status_of(link, leader.epoch)
 
-    @routes.get("/replica-status")
-    async def replica_status() -> ReplicaStatusAnswer:
-        """Returns the data and the position of every replica; a dead one only as an error."""
+    @routes.get(
+        "/replica-status",
+        response_model=ReplicaStatusAnswer,
+        response_class=StreamingResponse,
+        responses={200: {"content": {"application/json": {}}, "description": "All replicas."}},
+    )
+    async def replica_status() -> StreamingResponse:
+        """Streams the positions and the data of every replica; a dead one's only as an error."""
         leader = node.require_leader()
-        dumps = await _ask_all(node, "/dump", _decode_dump)
-        positions = _links(leader)
-        return ReplicaStatusAnswer(
-            epoch=positions.epoch,
-            last_seq=positions.last_seq,
-            stable_seq=positions.stable_seq,
-            leader=leader.state.values(),
-            followers=dumps,
-            positions=positions.links,
+        return StreamingResponse(
+            _shown_replicas(leader, _client_of(node)), media_type="application/json"
         )
 
     @routes.get(
@@ -163,29 +167,64 @@ def _check_delays(request: DelaysRequest) -> None:
         )
 
 
+def _client_of(node: Node) -> "httpx.AsyncClient":
+    token = node.settings.cluster_token
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    return plain_client(headers, FOLLOWER_ANSWER_TIMEOUT_S)
+
+
+async def _shown_replicas(leader: Leader, client: "httpx.AsyncClient") -> AsyncIterator[bytes]:
+    """Yields a ``ReplicaStatusAnswer`` as JSON in parts, one follower at a time.
+
+    The positions are those of the beginning; each replica's data is of its own, later moment.
+    """
+    head = _links(leader).model_dump(mode="json")
+    head["positions"] = head.pop("links")
+    yield encode_json(head)[:-1] + b',"leader":'
+    for part in dump_json(leader.state):
+        yield part
+    yield b',"followers":{'
+    async with client:
+        for number, link in enumerate(tuple(leader.links)):
+            shown = {link.url: await _ask(client, link.url, "/dump", _checked_dump)}
+            yield (b"," if number else b"") + encode_json(shown)[1:-1]
+    yield b"}}"
+
+
+def _checked_dump(body: bytes) -> msgspec.Raw:
+    """Returns a dump as it came, once it is sure that it is one."""
+    _decode_dump(body)
+    return msgspec.Raw(body)
+
+
 async def _ask_all(
     node: Node, path: str, decode: Callable[[bytes], _Data]
 ) -> dict[str, _Data | dict[str, Any]]:
     """Asks all followers at once; one that does not answer in time has an error instead."""
-    token = node.settings.cluster_token
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
     urls = [link.url for link in node.require_leader().links]
-    async with httpx.AsyncClient(
-        headers=headers, timeout=FOLLOWER_ANSWER_TIMEOUT_S, trust_env=False
-    ) as client:
+    async with _client_of(node) as client:
         answers = await asyncio.gather(*(_ask(client, url, path, decode) for url in urls))
     return dict(zip(urls, answers, strict=True))
 
 
 async def _ask(
-    client: httpx.AsyncClient, url: str, path: str, decode: Callable[[bytes], _Data]
+    client: "httpx.AsyncClient", url: str, path: str, decode: Callable[[bytes], _Data]
 ) -> _Data | dict[str, Any]:
+    import httpx  # noqa: PLC0415  0.1 s that only a node which calls others should pay
+
     try:
-        async with asyncio.timeout(FOLLOWER_ANSWER_TIMEOUT_S):
-            response = await client.get(url + path)
-        if response.status_code == HTTPStatus.OK:
-            return decode(response.content)
+        async with (
+            asyncio.timeout(FOLLOWER_ANSWER_TIMEOUT_S),
+            client.stream("GET", url + path) as response,
+        ):
+            if response.status_code == HTTPStatus.OK:
+                return decode(await _bounded(response))
         why = f"answered {response.status_code} instead of its data"
+    except _TooLongError:
+        why = (
+            f"answered with more than MAX_FOLLOWER_ANSWER_BYTES={MAX_FOLLOWER_ANSWER_BYTES}; "
+            f"ask it for {path} itself"
+        )
     except (httpx.HTTPError, TimeoutError) as error:
         why = f"did not answer: {str(error) or type(error).__name__}"
     except UNREADABLE as error:
@@ -193,3 +232,16 @@ async def _ask(
     except ValidationError as error:
         why = f"answered what is no digest: {error.errors()[0]['msg']}"
     return {"error": {"code": "unreachable", "message": f"{url} {why}.", "definite": True}}
+
+
+class _TooLongError(Exception):
+    """A follower's answer is longer than a leader takes."""
+
+
+async def _bounded(response: "httpx.Response") -> bytes:
+    body = bytearray()
+    async for part in response.aiter_raw():
+        body += part
+        if len(body) > MAX_FOLLOWER_ANSWER_BYTES:
+            raise _TooLongError
+    return bytes(body)

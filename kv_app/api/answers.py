@@ -31,7 +31,7 @@ encode_json: Final = msgspec.json.Encoder().encode
 
 async def send_ok(scope: Scope, send: Send, body: bytes) -> None:
     """Sends a JSON answer of status 200: in one piece if the server can, else over plain ASGI."""
-    if whole_answer.send(scope, body):
+    if scope["method"] != "HEAD" and whole_answer.send(scope, body):
         return
     length = (b"content-length", str(len(body)).encode())
     await send({"type": "http.response.start", "status": 200, "headers": [_JSON_HEADER, length]})
@@ -75,8 +75,13 @@ def says_json(headers: Iterable[tuple[bytes, bytes]]) -> bool:
 
     A browser lets any page send a form, or a text, to a server on this machine.
     """
+    return media_type_of(headers) == "application/json"
+
+
+def media_type_of(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    """Returns what a request says that its body is, without parameters; empty if it does not."""
     kind = next((value for name, value in headers if name == b"content-type"), b"")
-    return kind.partition(b";")[0].strip().lower() == b"application/json"
+    return kind.partition(b";")[0].strip().lower().decode("latin-1")
 
 
 def not_json() -> MalformedError:
@@ -145,6 +150,12 @@ def _allowed(request: Request) -> list[str]:
         method
         for method in _METHODS
         if any(
-            route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes
+            route.matches({**request.scope, "method": served_as(method)})[0] is Match.FULL
+            for route in routes
         )
     ]
+
+
+def served_as(method: str) -> str:
+    """Returns the method whose answer a method gets: a HEAD that of a GET, without its body."""
+    return "GET" if method == "HEAD" else method

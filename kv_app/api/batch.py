@@ -25,11 +25,11 @@ from kv_app.bodies import (
     BatchResults,
     WriteBody,
 )
+from kv_app.bounds import MAX_VALUE_LIMIT_BYTES
 from kv_app.entry_limits import check_key, check_value
 from kv_app.errors import MalformedError, MethodNotAllowedError, StoreError, TooLargeError
 from kv_app.messages import UNREADABLE, Change, Operation
 from kv_app.node import ACKNOWLEDGED, Node
-from kv_app.settings import MAX_VALUE_LIMIT_BYTES
 
 logger = logging.getLogger("kv_app.api")
 

@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from kv_app.api.answers import document_errors, encode_json, error_response, send_ok
 from kv_app.bodies import PutBody, PutRequest, ReadAnswer, ReadBody, WriteAnswer, WriteBody
+from kv_app.bounds import MAX_IDEMPOTENCY_KEY_BYTES
 from kv_app.entry_limits import check_key, check_value
 from kv_app.errors import (
     IdempotencyConflictError,
@@ -38,13 +39,15 @@ from kv_app.node import ACKNOWLEDGED, Node
 
 logger = logging.getLogger("kv_app.api")
 
-MAX_IDEMPOTENCY_KEY_BYTES = 256
 PREFIX: Final = "/kv/"
 
+_READS: Final = frozenset({"GET", "HEAD"})
 _WRITES: Final = frozenset({"PUT", "DELETE"})
 # Neither number exceeds what the disk's positions hold.
 AFTER_PATTERN: Final = r"^([1-9][0-9]{0,17})\.([1-9][0-9]{0,17})$"
 _AFTER: Final = re.compile(AFTER_PATTERN, re.ASCII)
+# A percent sign and no two hexadecimal digits (RFC 3986, 2.1).
+_BAD_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _decode_put: Final = msgspec.json.Decoder(PutBody).decode
 
 
@@ -67,7 +70,7 @@ class KeyEndpoint:
         except StoreError as error:
             await refusal(self._node, error, is_write=method in _WRITES)(scope, receive, send)
         except Exception:
-            logger.exception("%s %s failed", method, scope["path"])
+            logger.exception("%s of a key failed", method)
             bug = bug_of(f"{method} of a key")
             await refusal(self._node, bug, is_write=method in _WRITES)(scope, receive, send)
         else:
@@ -75,7 +78,7 @@ class KeyEndpoint:
 
     async def _wait(self, method: str, scope: Scope) -> None:
         """Waits until a read can show what its query asks for."""
-        if method != "GET":
+        if method not in _READS:
             return
         position, is_linearizable = demands_of(scope["query_string"])
         key = key_of(scope)
@@ -89,9 +92,9 @@ class KeyEndpoint:
                 raise NotConfirmedError("This node leads no more; ask who does.")
 
     def _read(self, method: str, scope: Scope) -> bytes:
-        if method != "GET":
+        if method not in _READS:
             raise MethodNotAllowedError(
-                f"{method} is not allowed on a key; see /docs.", allow="GET, PUT, DELETE"
+                f"{method} is not allowed on a key; see /docs.", allow="GET, HEAD, PUT, DELETE"
             )
         key = key_of(scope)
         check_key(key, self._node.settings.max_key_bytes)
@@ -139,11 +142,15 @@ def key_of(scope: Scope) -> str:
     """Returns the key that a request names: all of the path behind ``/kv/``, decoded.
 
     Raises:
-        MalformedError: It is not UTF-8.
+        MalformedError: It is not UTF-8, or not encoded as a path is.
     """
     raw: bytes = scope.get("raw_path") or b""
     if b"%" not in raw:
         return str(scope["path"])[len(PREFIX) :]
+    if _BAD_ESCAPE.search(raw):
+        raise MalformedError(
+            "The key in the path has a % without two hexadecimal digits behind it; encode % as %25."
+        )
     # The server replaces what is not UTF-8 by a substitute: two keys would become one.
     try:
         return unquote_to_bytes(raw).decode()[len(PREFIX) :]
@@ -225,20 +232,25 @@ def idempotency_key_of(scope: Scope) -> str | None:
     """Returns the request's ``Idempotency-Key``, or None without one.
 
     Raises:
-        MalformedError: It is empty, too long, or not printable ASCII.
+        MalformedError: It is empty, too long, not printable ASCII, or there are two.
     """
+    found: str | None = None
     for name, value in scope["headers"]:
         if name == b"idempotency-key":
-            text: str = value.decode("latin-1")
-            if not 0 < len(text) <= MAX_IDEMPOTENCY_KEY_BYTES or not (
-                text.isascii() and text.isprintable()
-            ):
-                raise MalformedError(
-                    f"Idempotency-Key must be 1 to {MAX_IDEMPOTENCY_KEY_BYTES} printable ASCII "
-                    "characters."
-                )
-            return text
-    return None
+            if found is not None:
+                raise MalformedError("A write has one Idempotency-Key; send just one.")
+            found = _checked_idempotency_key(value.decode("latin-1"))
+    return found
+
+
+def _checked_idempotency_key(text: str) -> str:
+    if not 0 < len(text) <= MAX_IDEMPOTENCY_KEY_BYTES or not (
+        text.isascii() and text.isprintable()
+    ):
+        raise MalformedError(
+            f"Idempotency-Key must be 1 to {MAX_IDEMPOTENCY_KEY_BYTES} printable ASCII characters."
+        )
+    return text
 
 
 # --- what OpenAPI says of it -------------------------------------------------------------------

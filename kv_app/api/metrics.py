@@ -103,7 +103,7 @@ def _of_leader(leader: Leader) -> Iterator[Metric]:
     yield _gauge("uncommitted_entries", "Appended, and not committed yet.", leader.uncommitted)
     yield _gauge("waiting_writes", "Requests that wait for a quorum.", leader.waiting_writes)
     yield _gauge("log_entries", "Entries in the log's memory.", len(leader.log))
-    yield _gauge("log_bytes", "Their size.", leader.log.size_bytes)
+    yield _gauge("log_bytes", "The memory that they take, about.", leader.log.size_bytes)
     yield _histogram(
         "quorum_wait_ms", "From an entry's append to its commit.", leader.quorum_wait_ns, NS_PER_MS
     )

@@ -2,6 +2,7 @@
 
 from fastapi import APIRouter, Depends, Request
 
+from kv_app.addresses import base_url
 from kv_app.api.access import check_token
 from kv_app.api.answers import document_errors
 from kv_app.bodies import MemberStatus, PromoteAnswer, PromoteRequest, StatusAnswer
@@ -18,7 +19,6 @@ from kv_app.errors import (
 from kv_app.failover.electors import own_url
 from kv_app.node import Node
 from kv_app.promoter import Wish
-from kv_app.settings import is_base_url
 
 _ERRORS = document_errors(UnauthorizedError, InternalError)
 _PROMOTE_ERRORS = document_errors(
@@ -49,9 +49,10 @@ def router(node: Node) -> APIRouter:
     @routes.post("/promote", responses=_PROMOTE_ERRORS)
     async def promote(request: PromoteRequest) -> PromoteAnswer:
         """Makes this node the leader of a new epoch; answers once it takes writes."""
-        urls = tuple(url.rstrip("/") for url in request.members)
-        if not all(map(is_base_url, urls)):
-            raise MalformedError("members must be URLs of the form http://HOST:PORT.")
+        try:
+            urls = tuple(map(base_url, request.members))
+        except ValueError:
+            raise MalformedError("members must be URLs of the form http://HOST:PORT.") from None
         done = await node.candidacy.promote(Wish(urls, request.write_quorum, request.force))
         return PromoteAnswer(
             epoch=done.epoch,

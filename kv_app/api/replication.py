@@ -10,14 +10,18 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
 from kv_app.api.access import check_token
-from kv_app.api.answers import error_response
-from kv_app.errors import MalformedError, MethodNotAllowedError, StoreError, UnauthorizedError
+from kv_app.api.answers import error_response, media_type_of
+from kv_app.errors import (
+    MalformedError,
+    MethodNotAllowedError,
+    ProtocolViolationError,
+    StoreError,
+    UnauthorizedError,
+)
 from kv_app.failover.calls import FetchWhole, Question
 from kv_app.messages import CLOSE_REFUSED, UNREADABLE
 from kv_app.node import Node
-from kv_app.peers import CALL_PATH, WHOLE_PATH, framed
-
-MEDIA_TYPE: Final = "application/msgpack"
+from kv_app.peers import CALL_PATH, MEDIA_TYPE, WHOLE_PATH, framed
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode_question: Final = msgspec.msgpack.Decoder(Question).decode
@@ -55,9 +59,11 @@ class CallEndpoint:
             if scope["method"] != "POST":
                 raise MethodNotAllowedError("Only POST is allowed here.", allow="POST")
             check_token(self._node.settings.cluster_token, scope["headers"])
+            if media_type_of(scope["headers"]) != MEDIA_TYPE:
+                raise MalformedError(f"Nodes ask with Content-Type: {MEDIA_TYPE}; send that.")
             body = await Request(scope, receive).body()
             answer = await self._answer(scope["path"], body)
-        except UNREADABLE as error:
+        except (*UNREADABLE, ProtocolViolationError) as error:
             refused = MalformedError(f"This is no question of a node: {error}.")
             await error_response(refused)(scope, receive, send)
         except StoreError as error:

@@ -1,7 +1,10 @@
 """What nodes ask each other to find a new leader, outside of the replication channel. No logic."""
 
+from typing import Annotated
+
 import msgspec
 
+from kv_app.bounds import MAX_FOLLOWERS, Label, Name, Seq, Url
 from kv_app.messages import Entry, SeqRange
 from kv_app.meta import BaseRecord, Config, Promise
 
@@ -20,7 +23,7 @@ class Seal(msgspec.Struct, frozen=True, tag=True):
         promise: What it is to promise.
     """
 
-    cluster_id: str
+    cluster_id: Label
     promise: Promise
 
 
@@ -33,7 +36,7 @@ class Check(msgspec.Struct, frozen=True, tag=True):
     """
 
     promise: Promise
-    incarnation: str
+    incarnation: Label
 
 
 class Fetch(msgspec.Struct, frozen=True, tag=True):
@@ -46,7 +49,7 @@ class Fetch(msgspec.Struct, frozen=True, tag=True):
     """
 
     promise: Promise
-    incarnation: str
+    incarnation: Label
     ranges: list[SeqRange]
 
 
@@ -61,9 +64,9 @@ class Recall(msgspec.Struct, frozen=True, tag=True):
         urls: All members.
     """
 
-    cluster_id: str
-    leader_id: str
-    urls: tuple[str, ...]
+    cluster_id: Label
+    leader_id: Label
+    urls: Annotated[tuple[Url, ...], msgspec.Meta(max_length=MAX_FOLLOWERS + 1)]
 
 
 class FetchWhole(msgspec.Struct, frozen=True, tag=True):
@@ -75,7 +78,7 @@ class FetchWhole(msgspec.Struct, frozen=True, tag=True):
     """
 
     promise: Promise
-    incarnation: str
+    incarnation: Label
 
 
 Question = Probe | Seal | Check | Fetch | Recall
@@ -102,19 +105,19 @@ class Probed(msgspec.Struct, frozen=True, tag=True):
         incarnation: New whenever it starts without its data.
     """
 
-    node_id: str
-    cluster_id: str
-    promised: int
+    node_id: Name
+    cluster_id: Label
+    promised: Seq
     base: BaseRecord | None
     config: Config | None
-    config_epoch: int
-    config_seq: int
-    contiguous: int
-    max_seq: int
-    holes: int
+    config_epoch: Seq
+    config_seq: Seq
+    contiguous: Seq
+    max_seq: Seq
+    holes: Seq
     is_leading: bool
-    leader_url: str | None
-    incarnation: str
+    leader_url: Url | None
+    incarnation: Label
 
 
 class Sealed(msgspec.Struct, frozen=True, tag=True):
@@ -136,15 +139,15 @@ class Sealed(msgspec.Struct, frozen=True, tag=True):
         above: What it holds above ``contiguous``, ascending.
     """
 
-    node_id: str
-    incarnation: str
+    node_id: Name
+    incarnation: Label
     base: BaseRecord | None
     config: Config | None
-    config_epoch: int
-    config_seq: int
-    settled: int
-    start: int
-    contiguous: int
+    config_epoch: Seq
+    config_seq: Seq
+    settled: Seq
+    start: Seq
+    contiguous: Seq
     above: list[SeqRange]
 
 
@@ -157,7 +160,7 @@ class Denied(msgspec.Struct, frozen=True, tag=True):
     """
 
     reason: str
-    promised: int
+    promised: Seq
 
 
 class Held(msgspec.Struct, frozen=True, tag=True):

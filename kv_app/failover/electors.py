@@ -40,8 +40,13 @@ def own_url(members: Sequence[Member], node_id: str, url: str) -> str:
         node_id: The node's name.
         url: Its own idea of its URL, which decides where the name is not known.
     """
+    return named_url(members, node_id) or url
+
+
+def named_url(members: Sequence[Member], node_id: str) -> str | None:
+    """Returns the URL of the one member that has a name; None if that name is not known."""
     named = [member.url for member in members if member.node_id == node_id]
-    return named[0] if len(named) == 1 else url
+    return named[0] if len(named) == 1 else None
 
 
 def confirmations_of(floor: int, followers: int) -> int:

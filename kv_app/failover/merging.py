@@ -6,11 +6,11 @@ that was acknowledged can have been there. Only logs of one base are united, sin
 another entry in another one's.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kv_app.failover.calls import Sealed
-from kv_app.log import HeldPositions, to_ranges
+from kv_app.log import HeldPositions
 from kv_app.messages import SeqRange
 
 
@@ -24,7 +24,7 @@ class MergePlan:
         whole_from: The URL of the node whose settled state has to be taken first, if one has to.
         whole_upto: Up to where that goes.
         fetches: Which entries to take from which node, by URL.
-        noops: The positions that nobody holds.
+        noops: The positions that nobody holds, ascending.
     """
 
     position: int
@@ -32,7 +32,12 @@ class MergePlan:
     whole_from: str | None = None
     whole_upto: int = 0
     fetches: dict[str, list[SeqRange]] = field(default_factory=dict)
-    noops: tuple[int, ...] = ()
+    noops: tuple[SeqRange, ...] = ()
+
+    @property
+    def holes(self) -> int:
+        """How many positions nobody holds."""
+        return sum(span.last - span.first + 1 for span in self.noops)
 
 
 def plan(sources: Mapping[str, Sealed], held: HeldPositions) -> MergePlan:
@@ -46,15 +51,14 @@ def plan(sources: Mapping[str, Sealed], held: HeldPositions) -> MergePlan:
     position = max([held.max_seq, *(one.max_seq for one in positions.values())])
     stable = max((one.settled for one in sources.values()), default=0)
     oldest = max((one.start for one in sources.values()), default=0)
-    # Only logs are listed position by position, never the history that all have dropped.
     if _is_in_logs(sources, positions, held, oldest):
         chosen, nobody = _choose(sources, positions, _lacking(held, held.contiguous, position))
-        return MergePlan(position, stable, None, 0, _ranges(chosen), tuple(nobody))
+        return MergePlan(position, stable, None, 0, chosen, tuple(nobody))
     # What is nobody's entry any more is in the versions of who dropped it last.
     ahead = max(sources, key=lambda url: sources[url].settled)
     upto = sources[ahead].settled
     chosen, nobody = _choose(sources, positions, _lacking(held, upto, position))
-    return MergePlan(position, stable, ahead, upto, _ranges(chosen), tuple(nobody))
+    return MergePlan(position, stable, ahead, upto, chosen, tuple(nobody))
 
 
 def _is_in_logs(
@@ -76,9 +80,47 @@ def _is_in_logs(
     return reached >= upto
 
 
-def _lacking(held: HeldPositions, above: int, position: int) -> list[int]:
+def _lacking(held: HeldPositions, above: int, position: int) -> list[SeqRange]:
     """Returns the positions above one, up to another, that are not held."""
-    return [seq for seq in range(above + 1, position + 1) if not held.holds(seq)]
+    wanted = [SeqRange(above + 1, position)] if above < position else []
+    return split(wanted, _spans(held, 0))[1]
+
+
+def _spans(held: HeldPositions, above: int) -> list[SeqRange]:
+    """Returns all held positions above one, as ascending ranges."""
+    reached = held.contiguous
+    first = [SeqRange(above + 1, reached)] if above < reached else []
+    return [*first, *(span for span in held.ranges_above() if span.first > above)]
+
+
+def split(
+    wanted: Sequence[SeqRange], held: Sequence[SeqRange]
+) -> tuple[list[SeqRange], list[SeqRange]]:
+    """Splits positions into those that are among some held ones, and those that are not.
+
+    Args:
+        wanted: Ascending.
+        held: Ascending too.
+    """
+    found: list[SeqRange] = []
+    missing: list[SeqRange] = []
+    at = 0
+    for span in wanted:
+        first = span.first
+        while first <= span.last:
+            while at < len(held) and held[at].last < first:
+                at += 1
+            if at == len(held) or held[at].first > span.last:
+                missing.append(SeqRange(first, span.last))
+                break
+            one = held[at]
+            if one.first > first:
+                missing.append(SeqRange(first, one.first - 1))
+                first = one.first
+            last = min(one.last, span.last)
+            found.append(SeqRange(first, last))
+            first = last + 1
+    return found, missing
 
 
 def positions_of(node: Sealed) -> HeldPositions:
@@ -90,20 +132,14 @@ def positions_of(node: Sealed) -> HeldPositions:
 
 
 def _choose(
-    sources: Mapping[str, Sealed], positions: Mapping[str, HeldPositions], seqs: list[int]
-) -> tuple[dict[str, list[int]], list[int]]:
+    sources: Mapping[str, Sealed],
+    positions: Mapping[str, HeldPositions],
+    lacking: list[SeqRange],
+) -> tuple[dict[str, list[SeqRange]], list[SeqRange]]:
     """Returns whom to ask for which entries, and those that nobody has."""
-    chosen: dict[str, list[int]] = {}
-    nobody: list[int] = []
-    for seq in seqs:
-        for url, one in sources.items():
-            if one.start < seq and positions[url].holds(seq):
-                chosen.setdefault(url, []).append(seq)
-                break
-        else:
-            nobody.append(seq)
-    return chosen, nobody
-
-
-def _ranges(chosen: dict[str, list[int]]) -> dict[str, list[SeqRange]]:
-    return {url: to_ranges(seqs) for url, seqs in chosen.items()}
+    chosen: dict[str, list[SeqRange]] = {}
+    for url, one in sources.items():
+        found, lacking = split(lacking, _spans(positions[url], one.start))
+        if found:
+            chosen[url] = found
+    return chosen, lacking

@@ -36,6 +36,11 @@ class Estimate:
         """Half the interval's width, for "±"; None without an interval."""
         return None if self.interval is None else (self.interval[1] - self.interval[0]) / 2
 
+    def not_below(self, least: float) -> Estimate:
+        """Return the estimate of a figure that cannot be less than `least`."""
+        interval = self.interval and (max(least, self.interval[0]), self.interval[1])
+        return Estimate(self.value, interval)
+
     def shifted(self, by: float) -> Estimate:
         """Return the estimate of (value + by), `by` being exact."""
         interval = self.interval and (self.interval[0] + by, self.interval[1] + by)

@@ -10,7 +10,7 @@ class Cluster(Protocol):
     """One leader and n followers.
 
     ``start`` comes first and ``stop`` always comes last: it ends exactly what ``start`` began,
-    also after a start that failed half-way, and never raises for a node that is gone already.
+    also after a start that failed half-way, and is no error for a node that is gone already.
     """
 
     engine: Engine
@@ -30,5 +30,9 @@ class Cluster(Protocol):
         ...
 
     def stop(self) -> None:
-        """End it, or leave it as it was found."""
+        """End it, or leave it as it was found.
+
+        Raises:
+            ClusterError: what is left of it, or could not be put back, and what to do about it.
+        """
         ...

@@ -1,17 +1,19 @@
 """A cluster of containers, by the project's docker-compose.yml."""
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from orchestration.clusters.attached import AttachedCluster
 from orchestration.control import Control
 from orchestration.errors import ClusterError, PortTakenError
-from orchestration.scenario import Engine
+from orchestration.scenario import DelayModel, Engine
 
 COMPOSE_FILE = Path(__file__).resolve().parents[2] / "docker-compose.yml"
 # What docker-compose.yml declares: its followers, and the host's ports from the leader's on.
@@ -27,7 +29,7 @@ DOWN_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 5
 POLL_S = 0.2
 TAIL_LINES = 15
-DELAY_VARIABLES = ("MIN_DELAY_MS", "MAX_DELAY_MS")
+DELAY_VARIABLES = ("MIN_DELAY_MS", "MAX_DELAY_MS", "DELAY_MODEL")
 PORT_TAKEN_WORDS = ("port is already allocated", "address already in use")
 
 
@@ -39,6 +41,8 @@ class ComposeCluster:
         control: the client for health checks.
         delay_ms: link delays of every node, so that one that is promoted has them too; None leaves
             those of docker-compose.yml.
+        delay_model: whether entries may overtake each other on a link; None leaves that of
+            docker-compose.yml.
         log_dir: receives the containers' logs when they are stopped; None keeps none.
     """
 
@@ -50,12 +54,13 @@ class ComposeCluster:
         control: Control,
         *,
         delay_ms: tuple[float, float] | None = None,
+        delay_model: DelayModel | None = None,
         log_dir: Path | None = None,
     ) -> None:
         self.project = project
         self._control = control
         self._log_dir = log_dir
-        self._environment = _environment(delay_ms)
+        self._environment = _environment(delay_ms, delay_model)
         self._nodes = AttachedCluster(NODE_URLS[0], control, reached_urls=NODE_URLS[1:])
         self._command: list[str] | None = None
 
@@ -85,16 +90,24 @@ class ComposeCluster:
         self._nodes.start()
 
     def stop(self) -> None:
-        """Remove containers, network and volumes of the project; keep the logs."""
+        """Remove containers, network and volumes of the project; keep the logs.
+
+        Raises:
+            ClusterError: Docker did not remove them; the message has the command that does.
+        """
         if self._command is None:
             return
         if self._log_dir is not None:
-            logs = self._run("logs", "--no-color", timeout_s=DOWN_TIMEOUT_S)
-            self._log_dir.mkdir(parents=True, exist_ok=True)
-            (self._log_dir / "compose.log").write_text(logs.stdout, encoding="utf-8")
-        self._run(
-            "down", "-v", "--remove-orphans", "-t", str(STOP_TIMEOUT_S), timeout_s=DOWN_TIMEOUT_S
-        )
+            with suppress(OSError):  # on a full disk the containers are to go all the same
+                self._keep_logs(self._log_dir)
+        down = ("down", "-v", "--remove-orphans")
+        done = self._run(*down, "-t", str(STOP_TIMEOUT_S), timeout_s=DOWN_TIMEOUT_S)
+        if done.returncode:
+            command = shlex.join([*self._command, *self._file, *down])
+            raise ClusterError(
+                f"The containers of {self.project} could not be removed and may still run: remove "
+                f"them with {command}. Docker's last lines:\n{_tail(done.stdout + done.stderr)}"
+            )
         self._command = None
 
     def remove(self) -> None:
@@ -142,9 +155,17 @@ class ComposeCluster:
                 f"{done.returncode}. Its last lines:\n{_tail(said)}"
             )
 
+    def _keep_logs(self, folder: Path) -> None:
+        logs = self._run("logs", "--no-color", timeout_s=DOWN_TIMEOUT_S)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "compose.log").write_text(logs.stdout, encoding="utf-8")
+
+    @property
+    def _file(self) -> tuple[str, ...]:
+        return ("-p", self.project, "-f", str(COMPOSE_FILE))
+
     def _run(self, *arguments: str, timeout_s: float) -> "subprocess.CompletedProcess[str]":
-        file = ("-p", self.project, "-f", str(COMPOSE_FILE))
-        return _run([*(self._command or []), *file, *arguments], timeout_s, self._environment)
+        return _run([*(self._command or []), *self._file, *arguments], timeout_s, self._environment)
 
 
 def find_compose() -> list[str]:
@@ -173,12 +194,15 @@ def find_compose() -> list[str]:
     )
 
 
-def _environment(delay_ms: tuple[float, float] | None) -> dict[str, str]:
-    """What Compose inherits; the user's delays, meant for other nodes, must not reach these."""
-    inherited = {name: value for name, value in os.environ.items() if name not in DELAY_VARIABLES}
-    if delay_ms is None:
-        return inherited
-    return inherited | dict(zip(DELAY_VARIABLES, map(str, delay_ms), strict=True))
+def _environment(
+    delay_ms: tuple[float, float] | None, delay_model: DelayModel | None
+) -> dict[str, str]:
+    """What Compose inherits; the user's delays and k are meant for other nodes."""
+    others = {*DELAY_VARIABLES, "WRITE_QUORUM"}
+    inherited = {name: value for name, value in os.environ.items() if name not in others}
+    asked = (*(delay_ms or (None, None)), delay_model)
+    delays = zip(DELAY_VARIABLES, asked, strict=True)
+    return inherited | {name: str(value) for name, value in delays if value is not None}
 
 
 def _run(

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from orchestration.clusters.base import Cluster
+from orchestration.errors import ClusterError
 
 
 class ClusterGroup:
@@ -39,9 +40,19 @@ class ClusterGroup:
             cluster.start()
 
     def stop(self) -> None:
-        """End all of them."""
+        """End all of them, also those that come after one that cannot be ended.
+
+        Raises:
+            ClusterError: what is left of them.
+        """
+        problems = []
         for cluster in self._clusters.values():
-            cluster.stop()
+            try:
+                cluster.stop()
+            except ClusterError as problem:
+                problems.append(str(problem))
+        if problems:
+            raise ClusterError(" ".join(problems))
 
     def kinds(self) -> tuple[str, ...]:
         """What acknowledgments mean, in the order given."""

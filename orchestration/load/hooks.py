@@ -11,15 +11,19 @@ import logging
 import os
 import sys
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gevent
-from flask import jsonify, request
+from flask import Response, jsonify, request
+from flask_login import current_user
+from locust.argument_parser import ui_extra_args_dict
 from locust.runners import MasterRunner, WorkerRunner
 
 from orchestration.load.drivers import DriverError
 from orchestration.load.drivers.http_kv import HttpKvDriver
+from orchestration.load.form import hidden_fields, origin_of, own_names, why_foreign
 from orchestration.load.options import add_options, plan_from, sizes_text
 from orchestration.load.plan import LoadPlan, Share
 from orchestration.load.records import load_records
@@ -33,6 +37,7 @@ if TYPE_CHECKING:
     from locust.web import WebUI
 
 USAGE_EXIT_CODE = 2
+FORBIDDEN = 403
 _FINISHED_MESSAGE = "load_finished"
 # What can keep a run from starting; each has a sentence for the user.
 _REFUSALS = (ValueError, OSError, DriverError)
@@ -44,10 +49,18 @@ logger = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class _State:
-    """What hangs on the environment."""
+    """What hangs on the environment.
+
+    Attributes:
+        run: that which goes on.
+        finished: the processes that have carried out their share of it.
+        origin: of the store that was named at the start; it alone gets the token, with the nodes
+            that it names. A form may name any server.
+    """
 
     run: Run | None = None
     finished: set[str] = field(default_factory=set)
+    origin: str | None = None
 
 
 def install(events: Events, scenario_base: type[User]) -> None:
@@ -83,9 +96,11 @@ def _on_init(environment: Environment, web_ui: WebUI | None, **_: object) -> Non
     runner, options = environment.runner, environment.parsed_options
     if runner is None or isinstance(runner, WorkerRunner):
         return
+    _state(environment).origin = origin_of(environment.host)
     runner.register_message(_FINISHED_MESSAGE, _on_finished)
     if web_ui is not None and web_ui.app is not None:
-        web_ui.app.before_request(lambda: _check_form(environment))
+        check = partial(_check_request, environment, web_ui)
+        web_ui.app.before_request(check)
     elif options is not None:
         try:
             _checked_plan(vars(options), environment.host)
@@ -94,13 +109,42 @@ def _on_init(environment: Environment, web_ui: WebUI | None, **_: object) -> Non
             sys.exit(USAGE_EXIT_CODE)
 
 
-def _check_form(environment: Environment) -> Any:
+def _check_request(environment: Environment, web_ui: WebUI) -> Any:
+    return _refuse_foreign(web_ui) or _check_form(environment, web_ui)
+
+
+def _refuse_foreign(web_ui: WebUI) -> Response | None:
+    """Answers what another web page asks for; None lets it pass."""
+    if _is_before_login(web_ui):
+        return None
+    names = None if web_ui.web_login else own_names(web_ui.host)
+    why = why_foreign(request.method, request.path, dict(request.headers), own_names=names)
+    if why is None:
+        return None
+    response: Response = jsonify({"success": False, "message": why})
+    response.status_code = FORBIDDEN
+    return response
+
+
+def _is_before_login(web_ui: WebUI) -> bool:
+    """Whether Locust sends who asks to the login, which may be reached by any name and link."""
+    return bool(web_ui.web_login and not current_user.is_authenticated)
+
+
+def _check_form(environment: Environment, web_ui: WebUI) -> Any:
     """Answers a start from the web form that will not do; None lets Locust handle it."""
     if request.method != "POST" or not request.path.endswith("/swarm"):
         return None
+    if _is_before_login(web_ui):
+        return None
+    options = vars(environment.parsed_options or object())
     try:
-        values = {**vars(environment.parsed_options or object()), **request.form.to_dict()}
-        _prepare_store(*_checked_plan(values, request.form.get("host") or environment.host))
+        if hidden := hidden_fields(request.form, options, ui_extra_args_dict()):
+            msg = f"{', '.join(hidden)} can only be set on the command line"
+            raise ValueError(msg)
+        values = {**options, **request.form.to_dict()}
+        plan, host = _checked_plan(values, request.form.get("host") or environment.host)
+        _prepare_store(plan, host, _token_for(environment, host))
     except _REFUSALS as error:
         return jsonify({"success": False, "message": _reason(error), "host": environment.host})
     return None
@@ -121,12 +165,16 @@ def _on_test_start(environment: Environment, **_: object) -> None:
     if isinstance(runner, MasterRunner):
         # Locust sends its options along with the order to start; so until all is well:
         options.load_processes = _REFUSED
+        options.store_origin = state.origin
+    elif isinstance(runner, WorkerRunner):
+        state.origin = getattr(options, "store_origin", None)
     try:
         plan, host = _checked_plan(vars(options), environment.host)
         if not isinstance(runner, WorkerRunner):
-            _prepare_store(plan, host)
+            token = _token_for(environment, host)
+            _prepare_store(plan, host, token)
             if any(getattr(user, "needs_records", False) for user in environment.user_classes):
-                _prepare_records(plan, host)
+                _prepare_records(plan, host, token)
         if isinstance(runner, MasterRunner):
             options.load_processes = _checked_processes(runner)
         elif getattr(options, "load_processes", 1) != _REFUSED:
@@ -153,16 +201,16 @@ def _new_run(environment: Environment, plan: LoadPlan) -> Run:
         plan=plan,
         share=Share(index, getattr(options, "load_processes", 1)),
         url=str(environment.host),
-        token=_token(),
+        token=_token_for(environment, str(environment.host)),
         folder=folder,
         request_event=environment.events.request,
         on_done=lambda: _announce_finished(environment),
     )
 
 
-def _prepare_store(plan: LoadPlan, url: str) -> None:
+def _prepare_store(plan: LoadPlan, url: str, token: str | None) -> None:
     """Checks that a leader answers at `url`, and sets its write quorum if the plan says so."""
-    leader = HttpKvDriver(url, token=_token())
+    leader = HttpKvDriver(url, token=token)
     try:
         if leader.get_json("/health").get("role") == "follower":
             msg = f"{url} is a follower; give the leader's address with --host"
@@ -178,8 +226,8 @@ def _prepare_store(plan: LoadPlan, url: str) -> None:
         leader.close()
 
 
-def _prepare_records(plan: LoadPlan, url: str) -> None:
-    leader = HttpKvDriver(url, token=_token())
+def _prepare_records(plan: LoadPlan, url: str, token: str | None) -> None:
+    leader = HttpKvDriver(url, token=token)
     try:
         if load_records(leader, plan):
             logger.info("Wrote %d records of %s bytes", plan.keys, sizes_text(plan.value_bytes))
@@ -190,7 +238,11 @@ def _prepare_records(plan: LoadPlan, url: str) -> None:
         leader.close()
 
 
-def _token() -> str | None:
+def _token_for(environment: Environment, url: str) -> str | None:
+    """The cluster's token for the store that was named at the start, and for no other one."""
+    origin = _state(environment).origin
+    if origin is None or origin_of(url) != origin:
+        return None
     return os.environ.get("CLUSTER_TOKEN") or None
 
 

@@ -29,6 +29,7 @@ _FIELDS = {
     "read_from": "read_from",
     "max_in_flight": "max_in_flight",
     "load_seed": "seed",
+    "trial": "trial",
     "total_writes": "total_writes",
     "write_quorum": "write_quorum",
 }
@@ -67,6 +68,12 @@ def add_options(parser: LocustArgumentParser, defaults: Mapping[str, str]) -> No
     option("--read-from", str, "Which nodes serve reads", choices=list(READ_FROM))
     option("--max-in-flight", int, "Requests a process may have open; 0: six seconds of the rate")
     option("--load-seed", int, "Seed of arrivals, keys and values")
+    option(
+        "--trial",
+        str,
+        "Name of the run among those of one seed, whose values differ from theirs",
+        include_in_web_ui=False,
+    )
     option("--total-writes", int, "End after so many requests; 0: no such end")
     parser.add_argument(
         "--write-quorum",

@@ -43,6 +43,7 @@ class LoadPlan:
         read_from: "leader" or "followers".
         max_in_flight: requests that one process keeps open; 0 derives it from the rate.
         seed: seeds arrivals, keys and values.
+        trial: the run's name among those of the same seed: none of them has its values.
         total_writes: requests after which the run ends; 0 is no such end.
         write_quorum: set on the leader before the run; None leaves it as it is.
     """
@@ -59,6 +60,7 @@ class LoadPlan:
     read_from: str = "leader"
     max_in_flight: int = 0
     seed: int = 1
+    trial: str = ""
     total_writes: int = 0
     write_quorum: int | None = None
 

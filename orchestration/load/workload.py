@@ -184,16 +184,17 @@ def _hot_set(keys: int, random: Random) -> Callable[[], int]:
 def value_maker(plan: LoadPlan, stream: int) -> Callable[[], str]:
     """A function that gives the next value: ASCII, of the plan's sizes, never the same twice.
 
-    Unique over all streams of a run, and over runs with different seeds.
+    Unique over all streams of a run, and over runs that differ in their seed or their name. Those
+    of one seed have the same sizes in the same order.
     """
-    random = plan.random("values", stream)
+    random = plan.random(f"values of {plan.trial}", stream)
     fingerprint = f"{random.getrandbits(40):010x}"
     counter = itertools.count()
     smallest, largest = plan.value_bytes
     padding = "." * (largest - MIN_VALUE_BYTES)
     if smallest == largest:
         return lambda: f"{fingerprint}{stream:06x}-{next(counter):010x}{padding}"
-    randint, prefix = random.randint, f"{fingerprint}{stream:06x}-"
+    randint, prefix = plan.random("sizes", stream).randint, f"{fingerprint}{stream:06x}-"
     return lambda: f"{prefix}{next(counter):010x}{padding}"[: randint(smallest, largest)]
 
 

@@ -23,7 +23,10 @@ TRIAL_FACTS = (
     "warmup_s",
     "duration_s",
 )
-MACHINE_PARTS = ("cpu", "cores", "memory_gib", "kernel", "python")
+MACHINE_PARTS = (
+    *("machine_id", "cpu", "cores", "cpu_quota", "memory_gib"),
+    *("kernel", "python"),
+)
 GENERATOR_PACKAGES = ("locust", "hdrhistogram")
 UNITS = {"_per_s": " (per s)", "_ms": " (ms)", "_s": " (s)", "_bytes": " (bytes)", "_gib": " (GiB)"}
 

@@ -10,7 +10,7 @@ from matplotlib.ticker import FuncFormatter
 
 from orchestration.analysis.comparison import floor_ends
 from orchestration.report import conditions, drawing
-from orchestration.report.comparison_words import BETTER, WORSE, figure_name, percent
+from orchestration.report.comparison_words import BETTER, WORSE, figure_name, percent, title
 from orchestration.report.drawing import BLUE, GREY, INK, PALE, VERMILLION
 from orchestration.report.labels import labels
 
@@ -44,7 +44,7 @@ def draw(comparison: Comparison, new: Run) -> Figure:
         figure = drawing.new_figure()
         drawing.set_heading(
             figure,
-            comparison.sentence.split(", ")[0].rstrip("."),
+            title(comparison.cells),
             "Change from BASE to NEW in %, bars: 95% over trials, hollow: unclear. "
             "Grey: the noise floor.",
             _footnote(comparison, new),

@@ -57,7 +57,9 @@ def _table(columns: Sequence[Column]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for column in columns:
         table.add_column(
-            column.heading, justify="right" if column.is_number else "left", no_wrap=True
+            column.heading,
+            justify="right" if column.is_number else "left",
+            overflow="fold",
         )
     rows = list(zip(*(column.texts for column in columns), strict=True))
     for index, texts in enumerate(rows):

@@ -28,7 +28,11 @@ def write_comparison(comparison: Comparison, new: Run, folder: Path) -> None:
         folder: What it holds of an earlier comparison is replaced.
     """
     # matplotlib takes half a second to import, which only those who draw should pay.
-    from orchestration.report import comparison_chart, drawing  # noqa: PLC0415
+    from orchestration.report import drawing  # noqa: PLC0415
+
+    # isort: split
+    # Only after the drawing, which brings in matplotlib without the user's settings.
+    from orchestration.report import comparison_chart  # noqa: PLC0415
 
     figure = comparison_chart.draw(comparison, new)
     replace_file(folder / f"{NAME}.json", to_json(comparison))

@@ -33,26 +33,37 @@ def figure_name(name: str) -> str:
 
 def headline(cells: Sequence[CellComparison]) -> str:
     """Return the sentence that a comparison means."""
+    return "{}, {}.".format(*_finding(cells))
+
+
+def title(cells: Sequence[CellComparison]) -> str:
+    """Return the clause of that sentence that stands by itself, for a chart."""
+    return _finding(cells)[0]
+
+
+def _finding(cells: Sequence[CellComparison]) -> tuple[str, str]:
+    """Return what was found, and of how much."""
     figures = [figure for cell in cells for figure in cell.figures.values()]
     judged = count(sum(figure.verdict != "unknown" for figure in figures), "figure")
     if not cells:
-        return "BASE and NEW have no cell in common, so nothing was compared."
+        return "BASE and NEW have no cell in common", "so nothing was compared"
     if all(figure.verdict == "unknown" for figure in figures):
-        return "No figure of NEW can be held against BASE, so nothing is known of a change."
+        return "No figure of NEW can be held against BASE", "so nothing is known of a change"
     worse, better = (_number(figures, verdicts) for verdicts in (WORSE, BETTER))
     if worse:
         also = f"; {better} changed for the better" if better else ""
         found = count(worse, "change")
-        return f"{_largest(cells, WORSE)}, the largest of {found} for the worse in {judged}{also}."
+        rest = f"the largest of {found} for the worse in {judged}{also}"
+        return _largest(cells, WORSE), rest
     if better:
         found = count(better, "change")
-        return f"{_largest(cells, BETTER)}, the largest of {found} for the better in {judged}."
+        rest = f"the largest of {found} for the better in {judged}"
+        return _largest(cells, BETTER), rest
     unclear = _number(figures, ("unclear",))
     if unclear:
-        return (
-            f"Nothing is known to have changed, in {judged}; {unclear} unclear, for want of trials."
-        )
-    return f"Nothing changed by more than the noise, in {judged}."
+        rest = f"in {judged}; {unclear} unclear, for want of trials"
+        return "Nothing is known to have changed", rest
+    return "Nothing changed by more than the noise", f"in {judged}"
 
 
 def _largest(cells: Sequence[CellComparison], verdicts: Sequence[Verdict]) -> str:

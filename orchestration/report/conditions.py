@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from orchestration.report.records import Manifest, Run, TrialRow
+    from orchestration.scenario import Scenario
 
 ACK_MEANINGS = {
     "memory": "the follower holds the write in memory; a power loss takes it",
@@ -35,14 +36,33 @@ def load(row: TrialRow) -> str:
     return "closed loop"
 
 
-def delays(row: TrialRow) -> str:
-    """Return the links' delays: "link delays 0 to 100 ms, independent"."""
-    if row.delay_ms is None:
+def delays(of: TrialRow | Scenario) -> str:
+    """Return the links' delays: "link delays 0 to 100 ms, uniform, independent"."""
+    if of.delay_ms is None:
         return "link delays as the cluster has them"
-    low, high = row.delay_ms
+    low, high = of.delay_ms
     if high == 0:
         return "no link delays"
-    return f"link delays {low:g} to {high:g} ms, uniform, {row.delay_model}"
+    model = f", {of.delay_model}" if of.delay_model else ""
+    return f"link delays {low:g} to {high:g} ms, uniform{model}"
+
+
+def injection(manifest: Manifest) -> str:
+    """Return where the link delays came from, as a clause: as much of it as is known."""
+    between = {"local": " between processes of one machine", "compose": " between containers"}
+    return f"Link delays are injected{between.get(manifest.engine, ' by the leader')}"
+
+
+def cores(manifest: Manifest) -> str:
+    """Return a sentence on who shared cores with whom."""
+    if manifest.scenario.get("is_pinned"):
+        return "Nodes and load generator had cores of their own, of the same machine."
+    if manifest.engine == "attached":
+        return "The load generator ran on this machine; where the nodes ran is not known."
+    return (
+        "Nodes and load generator shared the cores of one machine: each may have slowed the other. "
+        "Local nodes can have cores of their own (--pin)."
+    )
 
 
 def trials(rows: Sequence[TrialRow]) -> str:
@@ -65,6 +85,7 @@ def machine(manifest: Manifest) -> str:
     parts = [
         str(known.get("cpu") or ""),
         count(int(cores), "core") if cores else "",
+        f"of which {quota:g} may be used" if (quota := known.get("cpu_quota")) else "",
         f"{memory:.0f} GiB" if memory else "",
         str(known.get("kernel") or ""),
     ]

@@ -9,7 +9,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from orchestration.report import operation_table, tables, threshold_table
+from orchestration.report import operation_table, result, tables, threshold_table
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from orchestration.report.tables import Column
 
 VERDICT_STYLES = {"valid": "green", "violated": "bold red", "unknown": "yellow"}
+RESULT_STYLES = {"passed": "green", "failed": "bold red", "unknown": "yellow"}
 STATE_STYLES = {"ok": "green", "match": "green", "passed": "green", "unknown": "yellow"}
 STATE_HEADINGS = {"parity", "stamp", "status"}
 BAD_STYLE = "bold red"
@@ -37,13 +38,19 @@ def print_report(console: Console, summary: Summary) -> None:
     if summary.missing:
         console.print(Text(summary.missing, style="yellow"))
     if summary.thresholds:
-        console.print(table(threshold_table.columns(summary.thresholds), folds=True))
+        console.print(table(threshold_table.columns(summary.thresholds)))
     console.print()
     console.print(Text(summary.sentence, style="bold"))
-    style = VERDICT_STYLES[summary.verdict]
-    console.print(Text.assemble("Verdict: ", (summary.verdict, style)))
-    if summary.thresholds:
-        console.print(f"Thresholds: {threshold_table.tally(summary.thresholds)}")
+    if summary.result:
+        told = result.result_line(summary.thresholds)
+        console.print(Text.assemble("Result: ", (told, RESULT_STYLES[summary.result])))
+    print_measurement(console, summary)
+
+
+def print_measurement(console: Console, summary: result.Measured) -> None:
+    """Print how far the measurement can be relied on, whatever its objectives came to."""
+    style = VERDICT_STYLES[summary.verdict] if summary.status == "complete" else "yellow"
+    console.print(Text.assemble("Measurement: ", (result.measurement(summary), style)))
 
 
 def fitting_columns(console: Console, summary: Summary) -> list[Column]:
@@ -72,14 +79,13 @@ def width_of(console: Console, columns: list[Column]) -> int:
     return Measurement.get(console, unbounded, table(columns)).maximum
 
 
-def table(columns: list[Column], *, folds: bool = False) -> Table:
-    """Return a table for a terminal; one that folds breaks texts where there is no room."""
+def table(columns: list[Column]) -> Table:
+    """Return a table for a terminal, which breaks texts where there is no room."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
     for column in columns:
         table.add_column(
             column.heading,
             justify="right" if column.is_number else "left",
-            no_wrap=not folds,
             overflow="fold",
         )
     for texts in zip(*(column.texts for column in columns), strict=True):

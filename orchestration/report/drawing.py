@@ -7,21 +7,44 @@ and Ito, which colour-blind readers can tell apart.
 from __future__ import annotations
 
 import io
+import os
 import textwrap
+from contextlib import chdir, contextmanager
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-import matplotlib as mpl
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import to_hex
-from matplotlib.figure import Figure
-
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from matplotlib.axes import Axes
     from matplotlib.typing import RcKeyType
 
     from orchestration.report.summary import Cell
+
+
+@contextmanager
+def _settings_left_out() -> Iterator[None]:
+    """While matplotlib is imported: hides the user's settings, which may be wrong, or not fit here.
+
+    A shell inside a notebook has an MPLBACKEND that may not be installed, and a matplotlibrc is
+    looked for in the working folder first: it is matplotlib's own for the moment.
+    """
+    backend = os.environ.pop("MPLBACKEND", None)
+    found = find_spec("matplotlib")
+    try:
+        with chdir(Path(found.origin or "").parent / "mpl-data" if found else Path()):
+            yield
+    finally:
+        if backend is not None:
+            os.environ["MPLBACKEND"] = backend
+
+
+with _settings_left_out():
+    import matplotlib as mpl
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.colors import to_hex
+    from matplotlib.figure import Figure
 
 BLUE = "#0072B2"
 VERMILLION = "#D55E00"
@@ -55,6 +78,8 @@ STYLE: dict[RcKeyType, Any] = {
     "xtick.labelcolor": INK,
     "ytick.labelcolor": INK,
     "figure.facecolor": "white",
+    # Names of runs and machines may hold dollars: no text of ours is a formula.
+    "text.parse_math": False,
     # Text stays text: it can be searched, selected and read aloud.
     "svg.fonttype": "none",
     "svg.hashsalt": "quorumeter",
@@ -68,9 +93,13 @@ def new_figure() -> Figure:
     return figure
 
 
-def style() -> Any:
-    """Return a context in which figures are drawn and saved in the charts' style."""
-    return mpl.rc_context(STYLE)
+@contextmanager
+def style() -> Iterator[None]:
+    """While it lasts, figures are drawn and saved in the charts' style, whatever the user's is."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(STYLE)
+        yield
 
 
 def to_png(figure: Figure) -> bytes:
@@ -140,7 +169,7 @@ def spread(positions: Sequence[float], gap: float, low: float, high: float) -> l
     return placed
 
 
-def label_line_ends(axes: Axes, ends: Sequence[LineEnd], *, size: float = 11) -> None:
+def label_line_ends(axes: Axes, ends: Sequence[LineEnd], *, size: float) -> None:
     """Write labels right of the axes at the height of their lines' ends, kept apart.
 
     Args:

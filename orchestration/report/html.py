@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from orchestration.report import conditions, effect_table, operation_table, tables, threshold_table
+from orchestration.report import (
+    conditions,
+    effect_table,
+    operation_table,
+    result,
+    tables,
+    threshold_table,
+)
 from orchestration.report.numbers import ABSENT, fixed
 
 if TYPE_CHECKING:
@@ -33,12 +41,15 @@ def render(run: Run, summary: Summary, charts: Sequence[str]) -> str:
         charts: The SVG text of the quorum chart and of the spectrum; they are trusted, as all
             else is escaped.
     """
-    shown = tables.columns(summary.cells)
+    # What the caption says in words takes no room from the numbers.
+    shown = [column for column in tables.columns(summary.cells) if not column.plain]
     return fill(
         "report.html.j2",
         run,
         dict(zip(CHART_NAMES, charts, strict=True)),
         summary=summary,
+        result=result.result_line(summary.thresholds),
+        measurement=result.measurement(summary),
         columns=shown,
         caption=tables.caption(summary.cells, shown),
         notes=tables.notes(summary.cells),
@@ -47,6 +58,7 @@ def render(run: Run, summary: Summary, charts: Sequence[str]) -> str:
         operations=operation_table.columns(summary.cells),
         thresholds=threshold_table.columns(summary.thresholds),
         ack=conditions.ack_meaning(summary.ack),
+        delay_model=run.rows[0].delay_model if run.rows else "",
     )
 
 
@@ -76,6 +88,8 @@ def fill(template: str, run: Run, charts: Mapping[str, str], **values: object) -
         audit=_audit(run),
         settings=dict(_flat(run)),
         machine=conditions.machine(run.manifest),
+        cores=conditions.cores(run.manifest),
+        delays=conditions.injection(run.manifest),
         **values,
     )
 
@@ -115,7 +129,7 @@ def _audit(run: Run) -> list[list[str]]:
 def _flat(run: Run) -> Iterator[tuple[str, str]]:
     """Yield each setting of the run with its value as text."""
     manifest = run.manifest
-    yield "command", " ".join(manifest.command)
+    yield "command", shlex.join(manifest.command)
     settings: dict[str, Any] = {
         **manifest.scenario,
         "engine": manifest.engine,

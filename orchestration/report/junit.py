@@ -84,6 +84,8 @@ def render(run: Run, summary: Summary) -> bytes:
 
 def _properties(run: Run, summary: Summary) -> Iterator[tuple[str, str]]:
     yield "verdict", summary.verdict
+    yield "result", summary.result or "none"
+    yield "status", summary.status
     yield "seed", str(summary.seed)
     yield "engine", summary.engine
     yield "followers", str(summary.followers)
@@ -101,7 +103,7 @@ def _cases(run: Run, summary: Summary) -> Iterator[Case]:
 
 
 def _of_cell(name: str, cell: Cell, rows: Sequence[TrialRow]) -> Case:
-    case = Case("cells", name, sum(_measured_s(row) for row in rows))
+    case = Case("cells", name, sum(row.measured_s or 0.0 for row in rows))
     fault, message = _fault(cell, rows)
     return case._replace(fault=fault, message=message, text=_figures(cell)) if fault else case
 
@@ -130,7 +132,7 @@ def _figures(cell: Cell) -> str:
         for name in tables.RESPONSE
         if (value := getattr(cell.response_ms, name)) is not None
     ]
-    counted = f"{cell.trials} trials, {cell.samples:,} samples, errors: {tables.errors(cell)}"
+    counted = f"{cell.trials} trials, {cell.writes:,} samples, errors: {tables.errors(cell)}"
     return "\n".join([counted, ", ".join([*rates, *quoted]), f"parity: {cell.parity}", *cell.notes])
 
 
@@ -165,11 +167,6 @@ def _of_threshold(outcome: Outcome) -> Case:
         message=f"{outcome.status}: {threshold_table.finding(outcome)}",
         text=threshold_table.details(outcome),
     )
-
-
-def _measured_s(row: TrialRow) -> float:
-    """Return the length of a trial's measured window, which its rate of successes refers to."""
-    return row.samples / row.achieved_rate if row.achieved_rate else row.duration_s
 
 
 def _append(suite: ET.Element, case: Case, summary: Summary) -> None:

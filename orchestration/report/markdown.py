@@ -8,7 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from orchestration.report import conditions, effect_table, operation_table, tables, threshold_table
+from orchestration.report import (
+    conditions,
+    effect_table,
+    operation_table,
+    result,
+    tables,
+    threshold_table,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +33,7 @@ def render(run: Run, summary: Summary, charts: Sequence[str]) -> str:
         charts: Names of the charts beside the file, without their ending; none for a text that
             stands by itself.
     """
-    parts = [f"# {escaped(summary.sentence)}", _verdict(summary)]
+    parts = [f"# {escaped(summary.sentence)}", _outcome(summary)]
     if summary.missing:
         parts.append(summary.missing)
     if summary.thresholds:
@@ -44,11 +51,11 @@ def render(run: Run, summary: Summary, charts: Sequence[str]) -> str:
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
-def _verdict(summary: Summary) -> str:
+def _outcome(summary: Summary) -> str:
     """Return the line that a reader in a hurry reads."""
-    tally = threshold_table.tally(summary.thresholds)
-    thresholds = f"; thresholds: **{tally}**" if tally else ""
-    return f"Verdict **{summary.verdict}**{thresholds}. Run `{summary.run}`."
+    told = result.result_line(summary.thresholds)
+    first = f"Result: **{told}**. " if told else ""
+    return f"{first}Measurement: **{result.measurement(summary)}**. Run `{summary.run}`."
 
 
 def table(columns: Sequence[tables.Column]) -> str:

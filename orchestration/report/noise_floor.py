@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 FILE_NAME = "noise_floor.json"
 SCHEMA = 1
 # What makes a machine the same one; its kernel and Python may be newer.
-HARDWARE = ("cpu", "cores", "memory_gib")
+HARDWARE = ("machine_id", "cpu", "cores", "cpu_quota", "memory_gib")
 
 
 class NoiseFloor(msgspec.Struct, frozen=True, kw_only=True):

@@ -37,12 +37,20 @@ def ms(value: float, *, sign: bool = False) -> str:
 
 
 def with_interval(found: Estimate | None, decimals: int, *, sign: bool = False) -> str:
-    """Return "50.2 ±1.3", without the second part for one trial, a dash for None."""
+    """Return "50.2 ±1.3", without the second part for one trial, a dash for None.
+
+    An interval that was cut off, as latencies' are at 0, is no ±: "23.7 (0.0 to 59.8)".
+    """
     if found is None:
         return ABSENT
     text = fixed(found.value, decimals, sign=sign)
     half = found.half_width
-    return text if half is None else f"{text} ±{fixed(half, decimals)}"
+    if found.interval is None or half is None:
+        return text
+    low, high = found.interval
+    if low == 0.0 and found.value < half:
+        return f"{text} ({fixed(low, decimals)} to {fixed(high, decimals)})"
+    return f"{text} ±{fixed(half, decimals)}"
 
 
 def count(number: int, noun: str) -> str:

@@ -9,6 +9,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
 from orchestration.report import conditions, drawing
 from orchestration.report.drawing import BLUE, GREY, MANY_KS, PALE, VERMILLION
+from orchestration.report.model import model_of
 from orchestration.report.numbers import decimals_for, fixed
 from orchestration.report.sentence import OPERATIONS, cost, headline_cell
 
@@ -61,7 +62,7 @@ def draw(run: Run, summary: Summary) -> Figure:
             columns.append((main, below))
             main.set_title(title, size=12, loc="left", pad=14)
             _set_ks(below, summary, is_narrow=len(panels) > 1)
-            _draw_column(main, below, cells, run.rows, scale=summary.cells)
+            _draw_column(main, below, cells, run.rows, scale=summary.cells, panels=len(panels))
             if index:
                 _hide_heights(main, below)
             if index == len(panels) - 1:
@@ -76,15 +77,17 @@ def _draw_column(
     rows: Sequence[TrialRow],
     *,
     scale: Sequence[Cell],
+    panels: int,
 ) -> None:
     """Draw the cells of one ack; `scale` are those that the axes have to hold."""
     _set_scale(main, [cell for cell in scale if cell.is_quotable])
     _draw_response(main, cells, rows)
-    _draw_residual(below, cells)
+    _draw_residual(below, cells, rows)
     main.set_ylabel("response time, ms")
     below.set_ylabel("residual, ms")
     for axes in (main, below):
-        axes.yaxis.set_label_coords(-0.085, 0.5)
+        # In widths of a panel, of which there may be two.
+        axes.yaxis.set_label_coords(-0.085 * panels, 0.5)
     main.tick_params(bottom=False, labelbottom=False)
     main.spines["bottom"].set_visible(False)
 
@@ -205,6 +208,9 @@ def _draw_measured(axes: Axes, cells: Sequence[Cell], name: str, colour: str, ma
             color=colour,
             size=11 if len(cells) <= MANY_KS else 8,
             weight="bold" if name == "mean" else "normal",
+            # No line strikes a number through.
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8, "alpha": 0.85},
+            zorder=3.5,
         )
     ks = [cell.k for cell in cells]
     axes.plot(ks, values, marker, ms=7, color=colour, mec="white", mew=1, zorder=4)
@@ -247,7 +253,7 @@ def _mark_unquoted(axes: Axes, cell: Cell) -> None:
     )
 
 
-def _draw_residual(axes: Axes, cells: Sequence[Cell]) -> None:
+def _draw_residual(axes: Axes, cells: Sequence[Cell], rows: Sequence[TrialRow]) -> None:
     """Draw measured minus theory of the mean, over the band that chance alone would fill."""
     shown = [(cell, mean) for cell in cells if (mean := cell.residual_ms.mean) is not None]
     digits = max(1, decimals_for(mean for _, mean in shown) - 1)
@@ -269,15 +275,15 @@ def _draw_residual(axes: Axes, cells: Sequence[Cell]) -> None:
         )
     axes.margins(y=0.25)
     axes.yaxis.set_major_locator(MaxNLocator(3))
-    _explain_residual(axes, cells, shown=bool(shown))
+    _explain_residual(axes, rows, shown=bool(shown))
 
 
-def _explain_residual(axes: Axes, cells: Sequence[Cell], *, shown: bool) -> None:
+def _explain_residual(axes: Axes, rows: Sequence[TrialRow], *, shown: bool) -> None:
     if shown:
         axes.axhline(0, color=GREY, lw=0.8)
         return
     axes.set_yticks([])
-    why = [note for cell in cells for note in cell.notes if "theory" in note.lower()]
+    why = [wait for row in rows if isinstance(wait := model_of(row), str)]
     axes.text(
         0.5,
         0.5,

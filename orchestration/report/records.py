@@ -6,20 +6,28 @@ ignored, so that a run may be drawn again by an older version.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import msgspec
 
+from orchestration.analysis import histograms
+from orchestration.errors import UsageError
+
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from hdrh.histogram import HdrHistogram
 
 # Both from best to worst: the worst trial's is the cell's.
 Stamp = Literal["ok", "saturated", "generator-bound", "invalid"]
 ParityStatus = Literal["match", "error", "mismatch"]
 WRITE = "write"
+OPERATIONS = (WRITE, "read", "scan", "read_modify_write", "delete")
+# Of the manifest: raised when a field that stays changes its meaning.
+SCHEMA = 1
 
 
-class UnreadableRunError(Exception):
+class UnreadableRunError(UsageError):
     """A run's folder has no files that a report can be made from; the message says which."""
 
 
@@ -85,6 +93,7 @@ class TrialRow(msgspec.Struct, frozen=True, kw_only=True):
         open_at_start: Requests in flight when the measured window began.
         open_at_end: Requests in flight when it ended.
         samples: 200s after warm-up, of all operations.
+        measured_s: Length of the measured window; None in runs that did not note it.
         offered_rate: Planned operations/s.
         achieved_rate: Successful operations/s.
         response_ms: Of the `operation`, as are `service_ms`, `send_delay_ms` and `uncorrected_ms`.
@@ -101,8 +110,8 @@ class TrialRow(msgspec.Struct, frozen=True, kw_only=True):
     operation: str = WRITE
     engine: str = "local"
     arrivals: str = "constant"
-    rate: float | None = None
-    users: int | None = None
+    rate: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    users: Annotated[int, msgspec.Meta(gt=0)] | None = None
     processes: int = 1
     seed: int | None = None
     warmup_s: float = 0.0
@@ -117,6 +126,7 @@ class TrialRow(msgspec.Struct, frozen=True, kw_only=True):
     open_at_start: int = 0
     open_at_end: int = 0
     errors: dict[str, int] = {}
+    measured_s: float | None = None
     offered_rate: float | None = None
     achieved_rate: float | None = None
     generator_cpu_share: float | None = None
@@ -129,6 +139,18 @@ class TrialRow(msgspec.Struct, frozen=True, kw_only=True):
     parity: Parity = Parity("error")
     stamp: Stamp = "ok"
     reason: str = ""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a trial that there cannot have been."""
+        if not 0 <= self.k <= self.followers:
+            msg = f"k={self.k} is not within 0..{self.followers} followers"
+            raise ValueError(msg)
+        if self.operation not in OPERATIONS:
+            msg = f"there is no operation {self.operation!r}"
+            raise ValueError(msg)
+        if self.delay_ms is not None and not 0 <= self.delay_ms[0] <= self.delay_ms[1]:
+            msg = f"{self.delay_ms[0]:g} to {self.delay_ms[1]:g} ms is no range of delays"
+            raise ValueError(msg)
 
     @property
     def key(self) -> CellKey:
@@ -144,18 +166,26 @@ class TrialRow(msgspec.Struct, frozen=True, kw_only=True):
         return found.ok
 
 
+class Settings(msgspec.Struct, frozen=True):
+    """What a report needs of the scenario in a manifest, as it has to be."""
+
+    thresholds: list[str] = []
+    acks: list[str] = []
+    quorums: list[int] = []
+
+
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """``manifest.json``: what was asked for, on what, and how it ended.
 
     Attributes:
         run: ``<scenario>/<UTC timestamp>``.
         ack: What an acknowledgment means: in ``memory``, or ``fsync``.
-        machine: cpu, cores, kernel, memory_gib, python.
+        machine: machine_id, cpu, cores, cpu_quota, kernel, memory_gib, python.
         status: complete, interrupted or failed.
     """
 
     run: str
-    schema: int = 1
+    schema: int = SCHEMA
     command: list[str] = []
     scenario: dict[str, Any] = {}
     seed: int | None = None
@@ -170,6 +200,10 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     status: str = "complete"
     planned_trials: int | None = None
 
+    def __post_init__(self) -> None:
+        """Raise ValueError for a scenario that no report can be made of."""
+        msgspec.convert(self.scenario, Settings)
+
 
 class Run(msgspec.Struct, frozen=True):
     """A run as read from its folder."""
@@ -180,12 +214,26 @@ class Run(msgspec.Struct, frozen=True):
     """The last line of ``cells.jsonl`` was cut off while it was written, and is left out."""
 
 
+def response_histogram(part: OperationRow) -> HdrHistogram:
+    """Return the histogram of an operation's response times.
+
+    Raises:
+        UnreadableRunError: It is damaged, or not there.
+    """
+    try:
+        return histograms.decode(part.histograms["response"])
+    except (KeyError, ValueError) as error:
+        raise UnreadableRunError(
+            f"a histogram in cells.jsonl is damaged ({error}): remove its line to report the rest"
+        ) from error
+
+
 def read_run(run_dir: Path) -> Run:
     """Return the run in this folder; without ``cells.jsonl`` it has no rows.
 
     Raises:
         UnreadableRunError: There is no manifest, a file cannot be read, or it is damaged other than
-            by a cut.
+            by a cut, or of a newer schema.
     """
     try:
         manifest = msgspec.json.decode((run_dir / "manifest.json").read_bytes(), type=Manifest)
@@ -198,6 +246,10 @@ def read_run(run_dir: Path) -> Run:
         raise _unreadable(run_dir / "manifest.json", error) from error
     except msgspec.MsgspecError as error:
         raise UnreadableRunError(f"{run_dir / 'manifest.json'} is damaged: {error}") from error
+    if manifest.schema > SCHEMA:
+        raise UnreadableRunError(
+            f"{run_dir} has schema {manifest.schema}, this version reads {SCHEMA}: use a newer one"
+        )
     rows, lost_line = _read_rows(run_dir / "cells.jsonl")
     return Run(manifest, rows, lost_line)
 

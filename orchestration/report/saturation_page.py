@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from orchestration.report import conditions, html, saturation_chart, saturation_table
 from orchestration.report.markdown import escaped, table
+from orchestration.report.result import measurement
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,6 +29,7 @@ def to_html(run: Run, summary: SaturationSummary, charts: Mapping[str, str]) -> 
         run,
         charts,
         summary=summary,
+        measurement=measurement(summary),
         columns=columns,
         caption=saturation_table.caption(summary, columns),
         notes=saturation_table.notes(summary),
@@ -48,7 +50,7 @@ def to_markdown(run: Run, summary: SaturationSummary, charts: Sequence[str]) -> 
     columns = saturation_table.columns(summary)
     parts = [
         f"# {escaped(summary.sentence)}",
-        f"Verdict **{summary.verdict}**. Run `{summary.run}`.",
+        f"Measurement: **{measurement(summary)}**. Run `{summary.run}`.",
         summary.missing or "",
         table(columns),
         escaped(saturation_table.caption(summary, columns)),

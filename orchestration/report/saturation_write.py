@@ -16,7 +16,7 @@ from orchestration.report.saturation_summary import (
     to_json,
 )
 from orchestration.report.saturation_trace import counted
-from orchestration.report.write import point_latest, replace_file
+from orchestration.report.write import replace_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,13 +37,12 @@ def is_saturation(run_dir: Path) -> bool:
         return False
 
 
-def write_saturation(run_dir: Path, root: Path | None = None) -> SaturationSummary:
+def write_saturation(run_dir: Path) -> SaturationSummary:
     """Draw a run from its ``manifest.json`` and ``cells.jsonl``, and return its summary.
 
     Args:
         run_dir: Receives ``saturation.json``, the chart, ``report.html``, ``report.md`` and
             ``summary.md``.
-        root: Its ``latest`` is pointed to the run; None leaves it alone.
 
     Raises:
         UnreadableRunError: The folder holds no saturation run; nothing has been written.
@@ -58,8 +57,6 @@ def write_saturation(run_dir: Path, root: Path | None = None) -> SaturationSumma
     summary = summarise_saturation(run, goal)
     for name, content in _files(run, counted(run, goal), summary).items():
         replace_file(run_dir / name, content)
-    if root is not None:
-        point_latest(root, run_dir)
     return summary
 
 
@@ -75,8 +72,7 @@ def print_saturation(target: Console, summary: SaturationSummary) -> None:
         target.print(Text(line, style="yellow"))
     target.print()
     target.print(Text(summary.sentence, style="bold"))
-    style = console.VERDICT_STYLES[summary.verdict]
-    target.print(Text.assemble("Verdict: ", (summary.verdict, style)))
+    console.print_measurement(target, summary)
 
 
 def _read_goal(run_dir: Path) -> Goal | None:

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from orchestration.analysis import histograms
-from orchestration.report import conditions, drawing
+from orchestration.report import conditions, drawing, records
 from orchestration.report.model import model_of
 from orchestration.report.numbers import ms
 from orchestration.report.sentence import OPERATIONS, headline_cell
@@ -35,12 +35,12 @@ TICK_PERCENTS = (0, 50, 75, 90, 95, 99, 99.5, 99.9, 99.99, 99.999)
 
 def response_histogram(rows: Sequence[TrialRow], cell: Cell) -> HdrHistogram:
     """Return the merged response times of a cell's operation in all its trials, in ns."""
-    texts = [
-        row.operations[cell.operation].histograms["response"]
+    parts = [
+        row.operations[cell.operation]
         for row in rows
         if cell.has(row) and cell.operation in row.operations
     ]
-    return histograms.merge(histograms.decode(text) for text in texts)
+    return histograms.merge(records.response_histogram(part) for part in parts)
 
 
 def draw(run: Run, summary: Summary) -> Figure:

@@ -1,9 +1,10 @@
 """The typed summary of a run, and ``summary.json``, schema version 1.
 
 Top level: ``schema``, ``run``, ``engine``, ``followers``, ``seed``, ``ack``, ``verdict`` (valid;
-violated: a replica differed; unknown: nothing could be quoted), ``status``, ``planned_trials``,
-``trials_done``, ``missing`` (a sentence, or null), ``sentence``, ``cells``, and ``thresholds``:
-what the cells say to the run's objectives (`orchestration.thresholds.Outcome`).
+violated: a replica differed; unknown: nothing could be quoted), ``result`` (of the objectives:
+failed if one is breached, else unknown if one is, else passed; null without any), ``status``,
+``planned_trials``, ``trials_done``, ``missing`` (a sentence, or null), ``sentence``, ``cells``, and
+``thresholds``: what the cells say to the run's objectives (`orchestration.thresholds.Outcome`).
 
 A cell is one (scenario, ack, rate, users, k). Its latencies are in ms and those of its
 ``operation``, the writes if there are any; ``operations`` has the others' response times.
@@ -27,12 +28,18 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import msgspec
 
-from orchestration.analysis.histograms import decode, describe_ms
+from orchestration.analysis.histograms import describe_ms
 from orchestration.analysis.stats import Estimate, estimate
 from orchestration.report import sentence
 from orchestration.report.model import model_of
-from orchestration.report.records import Figures, OperationRow, ParityStatus, Stamp
-from orchestration.thresholds import Outcome, evaluate_all
+from orchestration.report.records import (
+    Figures,
+    OperationRow,
+    ParityStatus,
+    Stamp,
+    response_histogram,
+)
+from orchestration.thresholds import Outcome, Result, evaluate_all, result_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -139,6 +146,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     seed: int | None
     ack: str
     verdict: Verdict
+    result: Result | None
     status: str
     planned_trials: int | None
     trials_done: int
@@ -152,6 +160,7 @@ def summarise(run: Run) -> Summary:
     """Return the summary of a run, complete or not."""
     manifest, rows = run.manifest, run.rows
     cells = _cells(rows, manifest.ack)
+    outcomes = evaluate_all(manifest.scenario.get("thresholds") or [], cells)
     return Summary(
         run=manifest.run,
         engine=manifest.engine,
@@ -159,13 +168,14 @@ def summarise(run: Run) -> Summary:
         seed=manifest.seed,
         ack=manifest.ack,
         verdict=_verdict(cells),
+        result=result_of(outcomes),
         status=manifest.status,
         planned_trials=manifest.planned_trials,
         trials_done=len(rows),
         missing=_missing(manifest, rows, lost_line=run.lost_line),
         sentence=sentence.headline(cells, followers=manifest.followers),
         cells=cells,
-        thresholds=evaluate_all(manifest.scenario.get("thresholds") or [], cells),
+        thresholds=outcomes,
     )
 
 
@@ -307,7 +317,8 @@ def _fields(estimates: dict[str, Estimate | None]) -> dict[str, Any]:
 
 def _over_trials(figures: Sequence[Figures], name: str) -> Estimate | None:
     values = [getattr(f, name) for f in figures]
-    return None if None in values else estimate(values)
+    # Student's t knows of no bound, but no request takes less than no time.
+    return None if None in values else estimate(values).not_below(0.0)
 
 
 def _mean_rate(rates: Sequence[float | None]) -> float | None:
@@ -339,8 +350,7 @@ def _operation(trials: Sequence[TrialRow], name: str) -> Operation:
     is_ok = all(row.stamp == "ok" for row in trials)
     quotable = {each for each, needed in WRITES_NEEDED.items() if is_ok and fewest >= needed}
     figures = [
-        Figures(**describe_ms(decode(part.histograms["response"]))) if part.ok else Figures()
-        for part in found
+        Figures(**describe_ms(response_histogram(part))) if part.ok else Figures() for part in found
     ]
     return Operation(
         ok=sum(part.ok for part in found),

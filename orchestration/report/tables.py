@@ -44,18 +44,19 @@ def columns(cells: Sequence[Cell], *, intervals: Sequence[str] = RESPONSE) -> li
         *_telling("ack", [cell.ack for cell in cells]),
         *_telling("offered/s", [f"{cell.rate or 0:,g}" for cell in cells]),
         Column("k", [str(cell.k) for cell in cells]),
-        *(_response(cells, name, interval=name in intervals) for name in RESPONSE),
-        *_uncorrected(cells),
-        Column("theory", _block(cells, lambda cell: cell.theory_ms), rank=1),
-        Column("residual", _residuals(cells), rank=1),
-        Column("rate/s", [fixed(cell.achieved_rate, 1) for cell in cells], rank=2),
-        Column("samples", [f"{cell.samples:,}" for cell in cells], rank=3),
+        # Beside k, where no width hides it: it says whether the row may be relied on.
         Column(
             "stamp",
             [cell.stamp for cell in cells],
             is_number=False,
             plain=all(cell.stamp == "ok" for cell in cells),
         ),
+        *(_response(cells, name, interval=name in intervals) for name in RESPONSE),
+        *_uncorrected(cells),
+        Column("theory", _block(cells, lambda cell: cell.theory_ms), rank=1),
+        Column("residual", _residuals(cells), rank=1),
+        Column("rate/s", [fixed(cell.achieved_rate, 1) for cell in cells], rank=2),
+        Column("samples", [f"{cell.writes:,}" for cell in cells], rank=3),
         Column(
             "parity",
             [cell.parity for cell in cells],
@@ -122,6 +123,8 @@ def caption(cells: Sequence[Cell], shown: Sequence[Column]) -> str:
     what = f"Response time of {operations} in ms, from the intended start: means over trials"
     has_intervals = any("±" in text for column in shown for text in column.texts)
     parts = [f"{what}, ± half the 95% interval." if has_intervals else f"{what}."]
+    if any(" to " in text for column in shown for text in column.texts if column.is_number):
+        parts.append("In brackets: an interval that would reach below 0.")
     if any(column.heading == "theory" for column in shown):
         parts.append("Theory: the mean that link delays alone would give; residual: mean - theory.")
     if any(column.heading == "p99 uncorrected" for column in shown):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING
 
 from orchestration.analysis.stats import Estimate
@@ -25,15 +24,6 @@ def columns(outcomes: Sequence[Outcome]) -> list[Column]:
         Column("status", [outcome.status for outcome in outcomes], is_number=False),
         Column("measured", [finding(outcome) for outcome in outcomes], is_number=False),
     ]
-
-
-def tally(outcomes: Sequence[Outcome]) -> str:
-    """Return "1 breached, 2 passed", the worst first; empty without thresholds."""
-    found = Counter(outcome.status for outcome in outcomes)
-    parts = [
-        f"{found[status]} {status}" for status in ("breached", "unknown", "passed") if found[status]
-    ]
-    return ", ".join(parts)
 
 
 def finding(outcome: Outcome) -> str:

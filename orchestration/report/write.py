@@ -7,10 +7,9 @@ half a file behind.
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
-import tempfile
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -18,9 +17,16 @@ from orchestration.report.hgrm import to_hgrm
 from orchestration.report.records import ParityStatus, ReplicaParity, Run, read_run
 from orchestration.report.summary import PARITIES, Cell, Summary, summarise, to_json
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 CHART_NAME = "quorum_vs_latency"
 SPECTRUM_NAME = "percentile_spectrum"
 LATEST_NAME = "latest"
+# Says of a copy of a run that it was made here, and may be replaced.
+COPY_MARK = ".quorumeter-copy"
+# A run's folder is <scenario>/<timestamp> below the root.
+_RUN_PARTS = 2
 
 
 def write_report(run_dir: Path, root: Path | None = None) -> Summary:
@@ -29,8 +35,7 @@ def write_report(run_dir: Path, root: Path | None = None) -> Summary:
     Args:
         run_dir: Receives ``summary.json``, charts, ``*.hgrm``, ``report.html``, ``report.md``,
             ``summary.md`` and ``junit.xml``.
-        root: Receives ``quorum_vs_latency.png``, ``perf_summary.json`` and ``latest``; None
-            leaves them alone.
+        root: Receives ``quorum_vs_latency.png`` and ``perf_summary.json``; None leaves them alone.
 
     Raises:
         UnreadableRunError: The folder holds no run; nothing has been written.
@@ -47,7 +52,6 @@ def write_report(run_dir: Path, root: Path | None = None) -> Summary:
     if root is not None:
         replace_file(root / f"{CHART_NAME}.png", (run_dir / f"{CHART_NAME}.png").read_bytes())
         replace_file(root / "perf_summary.json", _pretty(perf_summary(run, summary)))
-        point_latest(root, run_dir)
     return summary
 
 
@@ -127,30 +131,63 @@ def _pretty(value: Any) -> bytes:
 def replace_file(path: Path, content: bytes) -> None:
     """Write a file as a whole, in place of the one that is there."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    # Not by tempfile, whose files only their owner may read: the user's umask decides.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("xb") as file:
             file.write(content)
-        # mkstemp lets only the owner read; a report is as public as the folder that it is in.
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
+        temporary.replace(path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 
-def point_latest(root: Path, run_dir: Path) -> None:
-    """Make ``root/latest`` the run: a relative link, or a copy where links are refused."""
+def point_latest(root: Path, run_dir: Path) -> str:
+    """Make ``root/latest`` the run: a relative link, or a marked copy where links are refused.
+
+    What stands there and was not made here is somebody's: it stays, whatever it is.
+
+    Returns:
+        Why ``latest`` is not this run, a sentence; empty if it is.
+    """
     latest = root / LATEST_NAME
-    temporary = root / f".{LATEST_NAME}.{os.getpid()}"
+    if not _is_own(latest):
+        return f"{latest} is not one of quorumeter's, and stays as it is; this run is {run_dir}."
     try:
-        target = os.path.relpath(run_dir.resolve(), root.resolve())
+        _replace_latest(latest, run_dir)
+    except OSError as problem:
+        return f"{latest} could not be made this run ({problem.strerror}), which is {run_dir}."
+    return ""
+
+
+def _is_own(latest: Path) -> bool:
+    """Whether it is free, a link to a run below the same root, or a copy with our mark."""
+    if latest.is_symlink():
+        target = latest.readlink()
+        is_below = len(target.parts) == _RUN_PARTS and not target.is_absolute()
+        return is_below and (not latest.exists() or (latest / "manifest.json").is_file())
+    return not latest.exists() or (latest / COPY_MARK).is_file()
+
+
+def _replace_latest(latest: Path, run_dir: Path) -> None:
+    # A name of its own: one that a killed run left behind must not be in the way.
+    temporary = latest.with_name(f".{LATEST_NAME}.{secrets.token_hex(4)}")
+    try:
+        target = os.path.relpath(run_dir.resolve(), latest.parent.resolve())
         temporary.symlink_to(target, target_is_directory=True)
     except (OSError, NotImplementedError):
         shutil.copytree(run_dir, temporary)
-    # A link replaces a link at once; a folder that an earlier copy left has to go first.
-    if latest.is_dir() and not latest.is_symlink():
-        shutil.rmtree(latest)
-    elif not temporary.is_symlink():
-        latest.unlink(missing_ok=True)
-    temporary.replace(latest)
+        (temporary / COPY_MARK).touch()
+    try:
+        # A link replaces a link at once; a folder that an earlier copy left has to go first.
+        if latest.is_dir() and not latest.is_symlink():
+            shutil.rmtree(latest)
+        elif not temporary.is_symlink():
+            latest.unlink(missing_ok=True)
+        temporary.replace(latest)
+    except OSError:
+        if temporary.is_symlink():
+            temporary.unlink()
+        else:
+            shutil.rmtree(temporary, ignore_errors=True)
+        raise

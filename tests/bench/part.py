@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 # Programs that are not Python's, and the Debian package of each.
 PACKAGES = {
     "etcd": "etcd-server",
+    "git": "git",
     "redis-server": "redis-server",
     "strace": "strace",
     "wrk": "wrk",

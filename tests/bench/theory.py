@@ -19,12 +19,10 @@ from orchestration.analysis.bands import CONFIDENCE, STATISTICS, Cell, curve_ban
 from orchestration.analysis.fifo import FifoQuorumWait
 from orchestration.analysis.histograms import NS_PER_MS, decode, percentiles_ns
 from orchestration.analysis.theory import QuorumWait
-from orchestration.clusters.local import LocalCluster, LocalSettings
-from orchestration.control import Control
 from orchestration.report.records import read_run
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from orchestration.analysis.bands import Finding
@@ -39,18 +37,6 @@ MODELS = ("independent", "fifo")
 # What replication may cost beside what a write costs that waits for nobody.
 REPLICATION_MS = 2.0
 LEVELS = tuple(float(level) for level in range(1, 100))
-
-
-class ModelCluster(LocalCluster):
-    """A cluster whose links have a delay model of their own."""
-
-    def __init__(self, model: str, settings: LocalSettings, folder: Path, control: Control) -> None:
-        """Makes a cluster that is not started yet; logs lie in the folder."""
-        super().__init__(settings, folder, control)
-        self._model = model
-
-    def _spawn(self, index: int, port: int, environment: Mapping[str, str]) -> None:
-        super()._spawn(index, port, {**environment, "DELAY_MODEL": self._model})
 
 
 def measure_theory(bench: Bench) -> None:
@@ -71,18 +57,13 @@ def measure_theory(bench: Bench) -> None:
 
 def sweep(model: str, folder: Path, seed: int) -> Sequence[TrialRow]:
     """One trial of each k from 0 on, run as a user runs it; by k."""
-    settings = LocalSettings(followers=FOLLOWERS, delay_ms=DELAY_MS, delay_seed=seed)
-    with Control() as control:
-        cluster = ModelCluster(model, settings, folder, control)
-        try:
-            cluster.start()
-            command = [sys.executable, "-m", "orchestration", "sweep", "--json", "--quiet"]
-            command += ["--attach", cluster.leader_url, "--seed", str(seed)]
-            command += ["--trials", "1", "--warmup", "1", "--duration", str(DURATION_S)]
-            command += ["--rate", str(RATE_PER_S), "--out", str(folder)]
-            done = subprocess.run(command, check=False, capture_output=True, text=True)
-        finally:
-            cluster.stop()
+    low_ms, high_ms = DELAY_MS
+    command = [sys.executable, "-m", "orchestration", "sweep", "--json", "--quiet"]
+    command += ["--followers", str(FOLLOWERS), "--delay", f"{low_ms:g}:{high_ms:g}"]
+    command += ["--delay-model", model, "--seed", str(seed)]
+    command += ["--trials", "1", "--warmup", "1", "--duration", str(DURATION_S)]
+    command += ["--rate", str(RATE_PER_S), "--out", str(folder)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
     if not done.stdout or json.loads(done.stdout)["status"] != "complete":
         raise SystemExit(f"The sweep ended with {done.returncode}: {done.stderr}")
     return sorted(read_run(folder / "latest").rows, key=lambda row: row.k)

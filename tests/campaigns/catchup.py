@@ -5,6 +5,13 @@ It must count again within a minute, and the leader's memory must not grow with 
 
 Away: a follower is frozen, then dead, while writes of much more than the leader may grow go on.
 It must catch up afterwards.
+
+Follower, leader, both: a snapshot beside as many writes as there may be, for a real follower of a
+scripted leader, for a real leader with a slow scripted follower, and for both. None may take more
+memory than with the state alone, beside twice the log and 100 MiB; no turn of a loop may use more
+than 50 ms of the processor; the follower has to count again within 120 s.
+
+Limit, which runs only if it is named: up to which rate a wiped follower does, with how short a log.
 """
 
 from __future__ import annotations
@@ -17,8 +24,15 @@ from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING
 
+from tests.campaigns import beside
+from tests.campaigns.beside import (
+    follower_alone,
+    leader_and_follower,
+    leader_with_a_slow_follower,
+)
 from tests.campaigns.campaign import Stage, Violation, conduct, parser_of
 from tests.campaigns.client import Background, Connection
+from tests.campaigns.limits import find_limits
 from tests.campaigns.memory import MIB, MemorySampler
 from tests.campaigns.nodes import Cluster, wait_until
 from tests.campaigns.open_loop import OpenLoop, Stream, random_text
@@ -47,13 +61,15 @@ SETTINGS = {"LOG_BYTES": str(32 * MIB), "HEARTBEAT_TIMEOUT_S": "3"}
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """How much: keys of the store, and how long a follower is away."""
+    """How much: keys of the store, how long a follower is away, and a snapshot beside writes."""
 
     keys: int
     away_s: float
+    beside: beside.Form
 
 
-FULL, SHORT = Form(1_000_000, 600.0), Form(50_000, 10.0)
+FULL = Form(1_000_000, 600.0, beside.Form(1_000_000, log_mib=32, state_s=30.0))
+SHORT = Form(50_000, 10.0, beside.Form(50_000, log_mib=2, state_s=3.0))
 
 
 class CatchUp:
@@ -193,9 +209,8 @@ async def load(url: str, keys: int, random: Random) -> None:
             group.create_task(work())
 
 
-def campaign(stage: Stage) -> str:
-    """Runs both parts on one cluster."""
-    form = SHORT if stage.options.short else FULL
+def run_away(stage: Stage, form: Form) -> str:
+    """Wipes a follower, and leaves one away, on one cluster."""
     wrong: list[str] = []
     with (
         Background() as background,
@@ -227,9 +242,53 @@ def campaign(stage: Stage) -> str:
     )
 
 
+def run_beside(stage: Stage, form: beside.Form, part: str) -> str:
+    """Sends a snapshot beside as many writes as there may be."""
+    with Background() as background:
+
+        def fill(url: str) -> None:
+            background.run(load(url, form.keys, Random(stage.random.random())))
+
+        match part:
+            case "follower":
+                wrong = follower_alone(stage, form)
+            case "leader":
+                wrong = leader_with_a_slow_follower(stage, form, fill)
+            case "limit":
+                return f"limit: a wiped follower counts again {find_limits(stage, form, fill)}."
+            case _:
+                wrong = [
+                    line
+                    # With disks it is these that bound the writes.
+                    for is_timed, is_durable in ((True, True), (True, False), (False, False))
+                    for line in leader_and_follower(
+                        stage, form, fill, is_timed=is_timed, is_durable=is_durable
+                    )
+                ]
+    if wrong:
+        raise Violation(f"A snapshot beside writes cost too much ({part}).", wrong)
+    return f"{part}: a snapshot of {form.keys:,} keys beside writes within its bounds."
+
+
+PARTS = ("away", "follower", "leader", "both")
+MEASURED = ("limit",)
+
+
+def campaign(stage: Stage) -> str:
+    """Runs all parts, or the one that was asked for."""
+    form = SHORT if stage.options.short else FULL
+    chosen = [stage.options.part] if stage.options.part else PARTS
+    return " ".join(
+        run_away(stage, form) if part == "away" else run_beside(stage, form.beside, part)
+        for part in chosen
+    )
+
+
 def main() -> None:
     """Runs the campaign."""
-    conduct(parser_of("catchup", __doc__ or ""), campaign)
+    parser = parser_of("catchup", __doc__ or "")
+    parser.add_argument("--part", choices=PARTS + MEASURED, help="one of them alone")
+    conduct(parser, campaign)
 
 
 if __name__ == "__main__":

@@ -6,12 +6,14 @@ from tests.campaigns.mutation import Mutation
 
 ABDICATION = ("tests/kv_app/test_abdication.py",)
 ATTEMPTS = ("tests/simulation/test_attempts.py",)
+CHANNEL = ("tests/kv_app/test_channel.py",)
 CANDIDACY = ("tests/kv_app/test_candidacy.py",)
 COMEBACK = ("tests/kv_app/test_comeback.py",)
 FOLLOWER = ("tests/kv_app/test_follower.py",)
 FOLLOWER_DISK = ("tests/kv_app/test_follower_disk.py",)
 HANDOVER = ("tests/kv_app/test_handover.py",)
 LEADER = ("tests/kv_app/test_leader.py",)
+PEERS = ("tests/kv_app/test_peers.py",)
 PROMOTER = ("tests/kv_app/test_promoter.py",)
 QUORUM_CHANGES = ("tests/kv_app/test_quorum_changes.py",)
 RESPONDENT = ("tests/kv_app/test_respondent.py",)
@@ -28,12 +30,21 @@ FAILOVER = (
         "        if isinstance(own, Denied):\n"
         "            raise self._outbid(own)\n"
         "        urls = self._wish.urls or [member.url for member in self._members]\n"
-        "        answers = await self._ask(self._others(urls), seal, SEAL_TIMEOUT_S)\n",
+        "        others = [url for url in dict.fromkeys(urls) if url != self._own_url]\n"
+        "        answers = await self._ask(others, seal, SEAL_TIMEOUT_S)\n",
         "        urls = self._wish.urls or [member.url for member in self._members]\n"
-        "        answers = await self._ask(self._others(urls), seal, SEAL_TIMEOUT_S)\n"
+        "        others = [url for url in dict.fromkeys(urls) if url != self._own_url]\n"
+        "        answers = await self._ask(others, seal, SEAL_TIMEOUT_S)\n"
         "        own = await self._node.seal(seal)\n"
         "        if isinstance(own, Denied):\n"
         "            raise self._outbid(own)\n",
+        PROMOTER,
+    ),
+    Mutation(
+        "a node that advertises another's URL takes that one for itself",
+        "kv_app/promoter.py",
+        "        if there is not None and there.node_id != node_id:\n",
+        "        if False:\n",
         PROMOTER,
     ),
     Mutation(
@@ -62,23 +73,44 @@ FAILOVER = (
     Mutation(
         "who is sealed goes on with its older leader",
         "kv_app/respondent.py",
-        "            self._node.give_way(seal.promise.epoch)\n",
+        "            self._node.give_way(seal.promise.epoch, seal.cluster_id)\n",
         "",
         RESPONDENT,
     ),
     Mutation(
         "the channel of an epoch that is over stays open",
         "kv_app/follower.py",
-        "            self._session.supersede(promised)\n",
+        "            self._session.supersede(promised, cluster_id)\n",
         "",
         RESPONDENT,
     ),
     Mutation(
         "the leader of an epoch that is over is not told which one is promised",
         "kv_app/session.py",
-        'f"this node has promised itself to epoch {promised}", promised)',
-        'f"this node has promised itself to epoch {promised}")',
+        "return Refusal(reason, promised, cluster_id)",
+        "return Refusal(reason, 0, cluster_id)",
         RESPONDENT,
+    ),
+    Mutation(
+        "a follower of another cluster tells a leader its epoch",
+        "kv_app/session.py",
+        'return Refusal(reason, promised if is_forming else 0, "")',
+        'return Refusal(reason, promised, "")',
+        FOLLOWER,
+    ),
+    Mutation(
+        "a leader steps down for the epoch of another cluster",
+        "kv_app/channel.py",
+        "is_its_own = refusal.cluster_id == self._config.cluster_id",
+        "is_its_own = True",
+        CHANNEL,
+    ),
+    Mutation(
+        "who says hello for another cluster is told the id of this one",
+        "kv_app/session.py",
+        "if hello is not None and hello.cluster_id == cluster_id:",
+        "if hello is not None:",
+        FOLLOWER,
     ),
     Mutation(
         "who was sealed by too few has promised nothing",
@@ -264,9 +296,38 @@ FAILOVER = (
     Mutation(
         "who holds an epoch's base has followed its leader",
         "kv_app/comeback.py",
-        " and replica.held.max_seq > base.position",
-        "",
+        "        return replica.held.max_seq > base.position\n",
+        "        return True\n",
         SCRIPTED,
+    ),
+    Mutation(
+        "a leader without data that cannot make a cluster at once gives up",
+        "kv_app/comeback.py",
+        "                return self._node.form_if_blank()\n",
+        "                self._node.form_if_blank()\n                return True\n",
+        COMEBACK,
+    ),
+    Mutation(
+        "a node whose disk fails while it is promoted goes on",
+        "kv_app/candidacy.py",
+        "            self._on_failure(error)\n",
+        "",
+        CANDIDACY,
+    ),
+    Mutation(
+        "a node that stops opens an epoch",
+        "kv_app/node.py",
+        "        for one in (self.leader, self.candidate):\n            if one is not None:\n"
+        "                one.drain()\n",
+        "        if self.leader is not None:\n            self.leader.drain()\n",
+        CANDIDACY,
+    ),
+    Mutation(
+        "a node that answers drop by drop holds up a promotion",
+        "kv_app/peers.py",
+        "                asyncio.timeout(timeout_s),\n",
+        "                asyncio.timeout(None),\n",
+        PEERS,
     ),
     Mutation(
         "what a blank node learned while it probed is dropped",

@@ -1,9 +1,10 @@
-"""Sends nonsense to live nodes: over HTTP by schemathesis, and over the replication channel.
+"""Sends nonsense to live nodes: over HTTP, and over the replication channel.
 
-HTTP: every call of the OpenAPI document, on a leader and a follower, with the token and without;
-each answer must be declared and of the declared shape, and none may tell of a bug. Channel: a
-hostile follower towards a leader, a hostile leader towards a follower; each channel must end with a
-reason, nothing may be applied, and the cluster must work on.
+HTTP: by schemathesis every call of the OpenAPI document, on a leader and a follower, with the token
+and without; each answer must be declared and of the declared shape, and none may tell of a bug.
+Pages: proper requests with one thing wrong, of what a web page could send or what has two meanings.
+Channel: a hostile follower towards a leader, a hostile leader towards a follower; each channel must
+end with a reason, nothing may be applied, and the cluster must work on.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ from typing import TYPE_CHECKING
 from tests.campaigns.campaign import conduct, parser_of
 from tests.campaigns.fuzz_channel import fuzz_channel
 from tests.campaigns.fuzz_http import fuzz_http
+from tests.campaigns.fuzz_pages import fuzz_pages
 
 if TYPE_CHECKING:
     from tests.campaigns.campaign import Stage
 
-PARTS = {"http": fuzz_http, "channel": fuzz_channel}
+PARTS = {"http": fuzz_http, "pages": fuzz_pages, "channel": fuzz_channel}
 
 
 def campaign(stage: Stage) -> str:

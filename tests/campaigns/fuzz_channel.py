@@ -1,4 +1,4 @@
-"""Fuzzes the replication channel of a live cluster from both ends.
+"""Fuzzes the replication channel of live clusters from both ends, one with a token, one without.
 
 One of the followers that the leader knows is a fake at first. It misbehaves towards the leader, and
 learns from its hello what a hostile leader needs to look real to the other followers.
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 TOKEN = "a token for the fuzz"
 FOLLOWERS, WRITE_QUORUM = 3, 2
-SETTINGS = {"CLUSTER_TOKEN": TOKEN, "RECONNECT_MAX_S": "0.02", "HEARTBEAT_TIMEOUT_S": "2"}
+SETTINGS = {"RECONNECT_MAX_S": "0.02", "HEARTBEAT_TIMEOUT_S": "2"}
 KEYS = 300
 CHANNELS, SHORT_CHANNELS = 3000, 150
 # After so many hostile channels it is looked whether the follower is as it was.
@@ -29,13 +29,23 @@ LOOK_EVERY = 50
 
 
 def fuzz_channel(stage: Stage) -> str:
-    """Fuzzes a leader, then a follower; returns what was done.
+    """Fuzzes leaders, then followers; returns what was done.
 
     Raises:
         Violation: A node died, took something, kept a hostile channel, or did not recover.
     """
     channels = SHORT_CHANNELS if stage.options.short else CHANNELS
-    with Cluster(stage, "channel", FOLLOWERS, WRITE_QUORUM, **SETTINGS) as cluster:
+    for token in (TOKEN, ""):
+        stage.say(f"  channels {'with' if token else 'without'} a token")
+        fuzz_cluster(stage, token, channels)
+    return f"{channels} hostile channels to a leader and to a follower, with a token and without"
+
+
+def fuzz_cluster(stage: Stage, token: str, channels: int) -> None:
+    """Fuzzes the leader of one cluster, then a follower."""
+    settings = {**SETTINGS, **({"CLUSTER_TOKEN": token} if token else {})}
+    name = f"channel-{'with' if token else 'without'}"
+    with Cluster(stage, name, FOLLOWERS, WRITE_QUORUM, **settings) as cluster:
         *honest, late = cluster.followers
         cluster.start(cluster.leader, *honest)
         cluster.wait_counting(honest)
@@ -44,11 +54,12 @@ def fuzz_channel(stage: Stage) -> str:
         cluster.start(late)
         write(cluster, KEYS, 2 * KEYS)
         settle(cluster)
-        fuzz_follower(stage, cluster, hello, channels)
+        fuzz_follower(
+            stage, cluster, HostileLeader(honest[0], token, hello, stage.random), channels
+        )
         write(cluster, 2 * KEYS, 3 * KEYS)
         settle(cluster)
         cluster.check_logs()
-    return f"{channels} hostile channels to the leader, {channels} to a follower"
 
 
 def fuzz_leader(stage: Stage, cluster: Cluster, late: Node, channels: int) -> Hello:
@@ -70,11 +81,10 @@ def fuzz_leader(stage: Stage, cluster: Cluster, late: Node, channels: int) -> He
     return hostile.hello
 
 
-def fuzz_follower(stage: Stage, cluster: Cluster, hello: Hello, channels: int) -> None:
-    """Opens hostile channels to a follower that the leader leads."""
-    victim = cluster.followers[0]
+def fuzz_follower(stage: Stage, cluster: Cluster, hostile: HostileLeader, channels: int) -> None:
+    """Lets a hostile leader open channels to the follower of another one."""
+    victim = hostile.follower
     before = view_of(cluster, victim)
-    hostile = HostileLeader(victim, TOKEN, hello, stage.random)
     for number in range(1, channels + 1):
         hostile.attack()
         check_lives(cluster, victim)

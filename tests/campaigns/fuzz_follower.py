@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import msgspec
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from kv_app.messages import (
@@ -43,6 +43,11 @@ QUIET.setLevel(logging.CRITICAL + 1)
 MAX_MESSAGES = 6
 MAX_TRIES = 20
 # A frame's head that promises more than any node may hold: 2^62 bytes, masked with zeros.
+LARGE_FRAME = struct.pack(">BBQ4x", 0x82, 0x80 | 127, 120 << 20)
+FIRST_PART = struct.pack(">BB4x", 0x02, 0x80)
+EMPTY_PART = struct.pack(">BB4x", 0x00, 0x80)
+MANY_PARTS = 20_000
+SILENT_CHANNELS = 70
 ENDLESS_FRAME = struct.pack(">BBQ4x", 0x82, 0x80 | 127, 1 << 62)
 
 
@@ -51,12 +56,13 @@ class HostileLeader:
 
     Args:
         follower: Whom; another leader, the real one, has a channel to it.
-        token: The cluster's.
+        token: The cluster's; empty if it has none.
         hello: The real leader's, whose cluster it pretends to be in half of its channels.
         random: All choices.
     """
 
     def __init__(self, follower: Node, token: str, hello: Hello, random: Random) -> None:
+        self.follower = follower
         self.done: Counter[str] = Counter()
         self._url = f"ws{follower.url.removeprefix('http')}/replication"
         self._address = (urlsplit(follower.url).hostname or "", urlsplit(follower.url).port or 0)
@@ -65,9 +71,12 @@ class HostileLeader:
         self._random = random
         self._attacks: list[Callable[[], None]] = [
             self.send_bytes,
-            self.open_without_token,
+            self.open_as_a_stranger,
             self.say_hello_wrongly,
             self.promise_an_endless_frame,
+            self.promise_a_large_frame_before_the_hello,
+            self.send_a_message_in_endless_parts,
+            self.open_many_channels_in_silence,
             self.leave_in_the_middle,
             self.break_the_protocol,
             self.break_the_protocol,
@@ -88,13 +97,31 @@ class HostileLeader:
         with socket.create_connection(self._address, ANSWER_TIMEOUT_S) as plain:
             plain.sendall(random_noise(self._random) + b"\r\n\r\n")
 
-    def open_without_token(self) -> None:
-        """A channel without the token, or with another one, must not open."""
-        header = self._random.choice([{}, {"Authorization": f"Bearer {self._token}x"}])
-        with contextlib.suppress(Exception):
-            with connect(self._url, additional_headers=header, proxy=None, logger=QUIET):
+    def open_as_a_stranger(self) -> None:
+        """A channel of who does not know the token, or, without one, of a web page."""
+        port, own = self._address[1], self._address[0]
+        strangers: list[tuple[str, dict[str, str]]] = (
+            [(own, {}), (own, {"Authorization": f"Bearer {self._token}x"})]
+            if self._token
+            else [
+                (own, {"Origin": "http://evil.example"}),
+                (own, {"Origin": f"http://localhost:{port + 1}"}),
+                (own, {"Origin": "null"}),
+                ("evil.example", {}),  # a name that was made to point here
+            ]
+        )
+        name, header = self._random.choice(strangers)
+        with contextlib.suppress(InvalidStatus):
+            plain = socket.create_connection(self._address, ANSWER_TIMEOUT_S)
+            with connect(
+                f"ws://{name}:{port}/replication",
+                sock=plain,
+                additional_headers=header,
+                proxy=None,
+                logger=QUIET,
+            ):
                 pass
-            raise Violation("A channel without the token was opened.")
+            raise Violation("A stranger opened a channel.", [name, repr(header)])
 
     def say_hello_wrongly(self) -> None:
         """A first message that opens no channel: noise, another message, or a hello of others."""
@@ -116,6 +143,28 @@ class HostileLeader:
         with self._open() as channel:
             channel.socket.sendall(ENDLESS_FRAME)
             self._expect_end(channel, ENDLESS_FRAME)
+
+    def promise_a_large_frame_before_the_hello(self) -> None:
+        """A frame of a size that a leader's may have, from who has not said that it is one."""
+        with self._open() as channel:
+            channel.socket.sendall(LARGE_FRAME)
+            self._expect_end(channel, LARGE_FRAME)
+
+    def send_a_message_in_endless_parts(self) -> None:
+        """Each part is empty, so that no limit of bytes is ever reached."""
+        with self._open() as channel:
+            with contextlib.suppress(OSError):  # it may be ended in the middle
+                channel.socket.sendall(FIRST_PART + EMPTY_PART * MANY_PARTS)
+            self._expect_end(channel, FIRST_PART)
+
+    def open_many_channels_in_silence(self) -> None:
+        """More than may be open; the leader keeps its own, and the next is let in."""
+        with contextlib.ExitStack() as stack:
+            for _ in range(SILENT_CHANNELS):
+                stack.enter_context(self._open())
+            with self._open() as channel:
+                channel.send(b"\xc1")
+                self._expect_end(channel, b"\xc1")
 
     def leave_in_the_middle(self) -> None:
         """A channel that was opened well, and ends within a frame."""
@@ -145,7 +194,7 @@ class HostileLeader:
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[ClientConnection]:
-        header = {"Authorization": f"Bearer {self._token}"}
+        header = {"Authorization": f"Bearer {self._token}"} if self._token else {}
         with connect(
             self._url,
             additional_headers=header,

@@ -17,6 +17,7 @@ from websockets.sync.server import Server, ServerConnection, serve
 from kv_app.messages import (
     Ack,
     BaseHeld,
+    Confirmed,
     FollowerMessage,
     Hello,
     LeaderMessage,
@@ -99,6 +100,7 @@ class HostileFollower:
             self._promise_an_endless_frame,
             self._acknowledge_nonsense,
             self._acknowledge_nonsense,
+            self._refuse_for_another_cluster,
         )
         deed = self._random.choice(deeds)
         name = deed.__name__.strip("_").replace("_", " ")
@@ -150,8 +152,22 @@ class HostileFollower:
         for _ in range(random.randrange(MAX_MESSAGES)):
             message = self._message()
             channel.send(random.choice([encode(message), damaged(random, encode(message))]))
-        last = (Ack([SeqRange(3, 2)]), BaseHeld(hello.epoch + 1), self._welcome(hello))
+        last = (
+            Ack([SeqRange(3, 2)]),
+            Ack([SeqRange(1, 1)] * 20_000),
+            Ack([SeqRange(2, 2), SeqRange(1, 1)]),
+            Ack([SeqRange(1, 1 << 62)]),
+            Confirmed(1 << 61),
+            BaseHeld(hello.epoch + 1),
+            self._welcome(hello),
+        )
         channel.send(encode(random.choice(last)))
+        return True
+
+    def _refuse_for_another_cluster(self, channel: ServerConnection, _hello: Hello) -> bool:
+        """Tells of a newer epoch of a cluster that is not the leader's: it must not step down."""
+        cluster_id = self._random.choice(["", "another"])
+        channel.send(encode(Refusal("in a newer epoch", 1 << 61, cluster_id)))
         return True
 
     def _message(self) -> Any:

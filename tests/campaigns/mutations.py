@@ -9,20 +9,25 @@ from tests.campaigns.failover_mutations import FAILOVER
 from tests.campaigns.mutation import Mutation
 
 STATE = ("tests/kv_app/test_state.py",)
+CONNECTIONS = ("tests/kv_app/test_connections.py",)
+PEER_CHECKS = ("tests/kv_app/test_peer_checks.py",)
 QUORUM = ("tests/kv_app/test_quorum.py",)
 LEADER = ("tests/kv_app/test_leader.py",)
 CHANNEL = ("tests/kv_app/test_channel.py",)
 FOLLOWER = ("tests/kv_app/test_follower.py", "tests/kv_app/test_session.py")
+INDEX = ("tests/kv_app/test_follower.py", "tests/kv_app/test_follower_disk.py")
 COMMIT = ("tests/kv_app/test_group_commit.py",)
 FOLLOWER_DISK = ("tests/kv_app/test_follower_disk.py",)
 LEADER_DISK = ("tests/kv_app/test_leader_disk.py",)
 RECOVERY = ("tests/kv_app/test_recovery.py",)
 SNAPSHOT = ("tests/kv_app/test_snapshot.py",)
+CATCH_UP = ("tests/kv_app/test_catch_up.py",)
 STORAGE = ("tests/kv_app/test_storage.py", "tests/kv_app/test_storage_model.py")
 WAL = ("tests/kv_app/test_wal.py",)
 PROMOTER = ("tests/kv_app/test_promoter.py",)
 SWITCH = ("tests/kv_app/test_switch.py",)
 SUFFICIENCY = ("tests/kv_app/failover/test_sufficiency.py",)
+ACCESS = ("tests/kv_app/test_access.py",)
 SCRIPTED = ("tests/simulation/test_scripted.py",)
 
 MUTATIONS = (
@@ -50,8 +55,8 @@ MUTATIONS = (
     Mutation(
         "deletions are forgotten while the disk has what they delete",
         "kv_app/replica.py",
-        "            forgotten = min(forgotten, self.commits.storage.meta.folded[1])\n",
-        "",
+        "forgotten = min(forgotten, self.storage.meta.folded[1])",
+        "pass",
         FOLLOWER_DISK,
     ),
     Mutation(
@@ -119,6 +124,83 @@ MUTATIONS = (
         LEADER,
     ),
     Mutation(
+        "a follower keeps the entries that come beside a snapshot",
+        "kv_app/session.py",
+        "        if self._snapshot is not None:\n            return\n",
+        "",
+        CATCH_UP,
+    ),
+    Mutation(
+        "a follower that gets the state is sent entries beside it",
+        "kv_app/channel.py",
+        "if outbox is None or catch_up is None or not catch_up.is_live:",
+        "if outbox is None or catch_up is None:",
+        CATCH_UP,
+    ),
+    Mutation(
+        "a voter counts while it gets the state",
+        "kv_app/channel.py",
+        "return self._catch_up is not None and self._catch_up.gets_state",
+        "return False",
+        CATCH_UP,
+    ),
+    Mutation(
+        "deletions are forgotten of which a follower is still to be told",
+        "kv_app/leader.py",
+        "                    forgotten = min(forgotten, needed)\n",
+        "                    pass\n",
+        CATCH_UP,
+    ),
+    Mutation(
+        "what has changed is sent without the deletions that were forgotten",
+        "kv_app/catch_up.py",
+        "self._known_seq if source.state.forgotten_seq <= self._known_seq else 0",
+        "self._known_seq",
+        CATCH_UP,
+    ),
+    Mutation(
+        "what has changed is sent to its end without what was forgotten meanwhile",
+        "kv_app/catch_up.py",
+        "if since and source.state.forgotten_seq > since:",
+        "if False:",
+        CATCH_UP,
+    ),
+    Mutation(
+        "a snapshot builds upon one that did not come",
+        "kv_app/snapshot.py",
+        "if since and not since == known_seq <= stable_seq:",
+        "if False:",
+        CATCH_UP,
+    ),
+    Mutation(
+        "what has not changed is dropped",
+        "kv_app/session.py",
+        "                    if snapshot.is_whole:\n",
+        "                    if True:\n",
+        CATCH_UP,
+    ),
+    Mutation(
+        "a fold holds up all requests",
+        "kv_app/storage.py",
+        " or operations >= MAX_FOLD",
+        "",
+        STORAGE,
+    ),
+    Mutation(
+        "a fold goes on in a database that is closed",
+        "kv_app/group_commit.py",
+        "        await self.flush()\n        self._end_folding()\n",
+        "        await self.flush()\n",
+        COMMIT,
+    ),
+    Mutation(
+        "a peer is taken for silent after two looks in vain",
+        "kv_app/silence.py",
+        "        self._looks += 1\n",
+        "        self._looks += LOOKS_PER_TIMEOUT\n",
+        ("tests/kv_app/test_silence.py",),
+    ),
+    Mutation(
         "a learner counts at once",
         "kv_app/channel.py",
         "return self.is_connected and not self.is_learner",
@@ -149,15 +231,64 @@ MUTATIONS = (
     Mutation(
         "a follower takes entries of other epochs",
         "kv_app/follower.py",
-        "not is_of_epoch\n",
-        "False\n",
+        "if not is_of_epoch or not is_sound(entry):",
+        "if not is_sound(entry):",
         FOLLOWER,
+    ),
+    Mutation(
+        "a follower takes an entry that its operation cannot have",
+        "kv_app/follower.py",
+        "if not is_of_epoch or not is_sound(entry):",
+        "if not is_of_epoch:",
+        FOLLOWER,
+    ),
+    Mutation(
+        "channels that say nothing keep the leader out",
+        "kv_app/connections.py",
+        "            oldest.abort()\n",
+        "            pass\n",
+        CONNECTIONS,
+    ),
+    Mutation(
+        "a large message is taken before the hello",
+        "kv_app/channel_protocol.py",
+        "        self.conn.max_message_size = MAX_HELLO_BYTES\n",
+        "",
+        CONNECTIONS,
+    ),
+    Mutation(
+        "ranges that overlap are walked over",
+        "kv_app/peer_checks.py",
+        "if not last < span.first <= span.last <= upto:",
+        "if not above < span.first <= span.last <= upto:",
+        PEER_CHECKS,
+    ),
+    Mutation(
+        "a snapshot has more buckets than there are",
+        "kv_app/snapshot.py",
+        "is_next = chunk.bucket == self._bucket < BUCKETS",
+        "is_next = chunk.bucket == self._bucket",
+        SNAPSHOT,
+    ),
+    Mutation(
+        "entries that nobody asked for are taken into a new epoch",
+        "kv_app/peer_checks.py",
+        "            or not span.first <= entry.seq <= span.last\n",
+        "",
+        PEER_CHECKS,
+    ),
+    Mutation(
+        "a promotion fills up whatever a node names",
+        "kv_app/promoter.py",
+        "        self._check_holes(merged)\n",
+        "",
+        PEER_CHECKS,
     ),
     Mutation(
         "a follower overwrites the data of another cluster",
         "kv_app/follower.py",
-        "if is_member or self.is_empty:\n            if",
-        "if is_member or not is_member:\n            if",
+        "if not (is_member or self.is_empty):",
+        "if False:",
         FOLLOWER,
     ),
     Mutation(
@@ -238,7 +369,7 @@ MUTATIONS = (
     Mutation(
         "a damaged snapshot is taken",
         "kv_app/snapshot.py",
-        "if digest != chunk.digest or chunk.bucket != self._bucket:",
+        "if digest != chunk.digest or not is_next:",
         "if chunk.bucket < 0:",
         SNAPSHOT,
     ),
@@ -392,6 +523,27 @@ MUTATIONS = (
         SWITCH,
     ),
     Mutation(
+        "old idempotency keys of a snapshot displace those of newer entries",
+        "kv_app/log.py",
+        "        if write.seq > self._highest_seq:\n",
+        "        if True:\n",
+        INDEX,
+    ),
+    Mutation(
+        "an idempotency key that was used again keeps its old meaning",
+        "kv_app/log.py",
+        "            if write.seq <= before.seq:\n",
+        "            if True:\n",
+        INDEX,
+    ),
+    Mutation(
+        "a deleted key stays on disk beneath an uncommitted write",
+        "kv_app/state.py",
+        "        return gone + dropped\n",
+        "        return gone\n",
+        FOLLOWER_DISK,
+    ),
+    Mutation(
         "an epoch opens when k nodes hold its base",
         "kv_app/voters.py",
         "return has_majority(base.config.members, self._urls)",
@@ -422,8 +574,8 @@ MUTATIONS = (
     Mutation(
         "a leader whose cluster is still to be made is followed for good",
         "kv_app/follower.py",
-        "            if hello.is_formed:\n                self._adopt(hello, wanted)\n",
-        "            self._adopt(hello, wanted)\n",
+        "        if hello.is_formed:\n            self._adopt(hello, wanted)\n",
+        "        self._adopt(hello, wanted)\n        if hello.is_formed:\n            pass\n",
         FOLLOWER,
     ),
     Mutation(
@@ -506,7 +658,7 @@ MUTATIONS = (
     Mutation(
         "a welcome names what is not durable yet",
         "kv_app/session.py",
-        "        await self._follower.flush()\n",
+        "            await self._follower.flush()\n",
         "",
         FOLLOWER_DISK,
     ),
@@ -516,6 +668,48 @@ MUTATIONS = (
         "if owner.base is not None and is_founder(owner.base, link.url, link.incarnation):",
         "if owner.base is not None and link.url in owner.base.founders:",
         LEADER,
+    ),
+    Mutation(
+        "deletions of a leader are forgotten by the number of its epoch",
+        "kv_app/leader.py",
+        "self.commits.storage.meta.folded[1]",
+        "self.commits.storage.meta.folded[0]",
+        LEADER_DISK,
+    ),
+    Mutation(
+        "an address that stands for all of a machine goes out",
+        "kv_app/addresses.py",
+        " or port == 0 or is_unspecified(host):",
+        " or port == 0:",
+        ("tests/kv_app/test_addresses.py",),
+    ),
+    Mutation(
+        "a page of another origin is let in",
+        "kv_app/api/access.py",
+        "if origin is not None:",
+        "if origin is not None and host is None:",
+        ACCESS,
+    ),
+    Mutation(
+        "a name that was made to point at the node is let in",
+        "kv_app/api/access.py",
+        "return name in self._names or ip_of(name) is not None",
+        'return name in self._names or ip_of(name) is not None or "." in name',
+        ACCESS,
+    ),
+    Mutation(
+        "what nodes ask may come in a form",
+        "kv_app/api/replication.py",
+        'if media_type_of(scope["headers"]) != MEDIA_TYPE:',
+        "if False:",
+        ACCESS,
+    ),
+    Mutation(
+        "promotion and status need no token",
+        "kv_app/api/promotion.py",
+        "        check_token(node.settings.cluster_token, request.headers.raw)\n",
+        "        assert request\n",
+        ("tests/kv_app/test_api.py",),
     ),
     *FAILOVER,
 )

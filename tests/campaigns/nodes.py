@@ -116,6 +116,7 @@ class Cluster:
         followers: n.
         write_quorum: k.
         is_durable: Whether each node has a ``DATA_DIR``.
+        program: What Python runs as a node.
         settings: Further settings of every node.
     """
 
@@ -127,11 +128,13 @@ class Cluster:
         write_quorum: int,
         *,
         is_durable: bool = True,
+        program: Sequence[str] = ("-m", "kv_app"),
         **settings: str,
     ) -> None:
         self.client = httpx.Client(timeout=CALL_TIMEOUT_S, trust_env=False)
         self.write_quorum = write_quorum
         self._held = stage.held
+        self._program = program
         self._leading = 0
         token = settings.get("CLUSTER_TOKEN")
         if token:
@@ -212,7 +215,7 @@ class Cluster:
             environment = {**inherited, **node.environment, "START_ID": node.start_id}
             with self._held():
                 node.child = processes.spawn(
-                    [sys.executable, "-m", "kv_app"], environment, node.log
+                    [sys.executable, *self._program], environment, node.log
                 )
 
     def wait_up(self, *nodes: Node) -> None:
@@ -258,6 +261,8 @@ class Cluster:
             Violation: One did; the evidence is what it logged.
         """
         for node in self.nodes:
+            if not node.log.exists():  # it never ran
+                continue
             lines = node.log.read_text(encoding="utf-8", errors="replace").splitlines()
             bugs = [number for number, line in enumerate(lines) if line.startswith("Traceback")]
             if bugs:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests.campaigns.mutants import ROOT, problems_of
+from tests.campaigns.mutants import problems_of
 from tests.campaigns.mutation import Mutation
 from tests.campaigns.mutations import MUTATIONS
+from tests.campaigns.scratch_trees import ROOT
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
@@ -21,3 +22,9 @@ def test_mutation_that_fits_no_more_is_found() -> None:
     wrong = Mutation("wrong", fits.path, "no such text", "", ("tests/no_such_test.py::test",))
     assert len(problems_of(ROOT, wrong)) == 2
     assert problems_of(ROOT, Mutation("twice", fits.path, "def ", "", fits.tests))
+
+
+def test_mutation_that_is_no_python_is_found() -> None:
+    """Nothing could be learnt from it."""
+    fits = MUTATIONS[0]
+    assert problems_of(ROOT, Mutation("no Python", fits.path, fits.old, "(", fits.tests))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 from typing import TYPE_CHECKING
 
@@ -57,6 +58,58 @@ def test_down_tolerates_nodes_that_died(tool: Tool) -> None:
     tool.assert_nothing_left()
 
 
+def test_of_two_up_at_once_one_keeps_a_cluster(tool: Tool) -> None:
+    """No node is left that `down` would not know of."""
+    with (
+        tool.started("up", "--followers", "1") as first,
+        tool.started("up", "--followers", "1") as second,
+    ):
+        outcomes = [(process, process.communicate(timeout=60)[0]) for process in (first, second)]
+    assert sorted(process.returncode for process, _ in outcomes) == [0, 2]
+    [told] = [text for process, text in outcomes if process.returncode]
+    assert "is at work" in told or "A cluster runs already" in told
+    assert len(tool.processes("kv_app")) == 2
+    assert tool.run("down").returncode == 0
+    tool.assert_nothing_left()
+
+
+def test_nodes_of_an_up_that_was_killed_are_ended_by_down(tool: Tool) -> None:
+    """They are noted before they are ready."""
+    with tool.started("up", "--followers", "5") as up:
+        wait_until((tool.home / "state" / "cluster.json").exists, "the nodes are noted")
+        up.kill()
+        up.wait()
+    down = tool.run("down")
+    assert down.returncode == 0, down.stderr
+    assert "Ended 6 of 6 nodes" in down.stdout
+    tool.assert_nothing_left()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [("started", "answers at http"), ("start_id", "is not the node that was started")],
+)
+def test_down_forgets_no_node_that_lives(tool: Tool, spoil: str, words: str) -> None:
+    """Whatever is wrong with the note: it says so, keeps it, and ends what it surely knows."""
+    assert tool.run("up", "--followers", "1").returncode == 0
+    state = tool.home / "state" / "cluster.json"
+    noted = state.read_text()
+    body = json.loads(noted)
+    if spoil == "start_id":
+        body["start_id"] = "0000"
+    else:
+        body["nodes"][1]["process"]["started"] += 1
+    state.write_text(json.dumps(body))
+    down = tool.run("down")
+    assert down.returncode == 2
+    assert words in down.stderr
+    assert str(state) in down.stderr
+    assert "follower1" in down.stderr
+    state.write_text(noted)
+    assert tool.run("down").returncode == 0
+    tool.assert_nothing_left()
+
+
 def test_up_on_a_taken_port_is_one_clear_sentence(tool: Tool) -> None:
     """A port that somebody has is named, and nothing is left of the attempt."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -86,3 +139,12 @@ def test_web_serves_locusts_page_until_it_is_stopped(tool: Tool) -> None:
         process.communicate(timeout=30)
     assert process.returncode == 143
     tool.assert_nothing_left()
+
+
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="needs setpriv, of Linux")
+def test_a_web_that_is_killed_leaves_nothing(tool: Tool) -> None:
+    """Nodes and Locust end with it, though it could not end them."""
+    with tool.started("web", "--followers", "1") as process:
+        wait_until(lambda: tool.processes("locust"), "Locust runs", 40)
+        process.kill()
+    wait_until(lambda: not tool.processes(), f"gone: {tool.processes()}", 20)

@@ -100,7 +100,7 @@ def test_sigterm_refuses_the_writes_that_come_after_it(make_cluster: MakeCluster
     cluster.wait_connected()
     address = ("127.0.0.1", int(cluster.leader.environment["PORT"]))
     with socket.create_connection(address, timeout=5) as late:
-        late.sendall(b"PUT /kv/late HTTP/1.1\r\nHost: x\r\nContent-Length: 13\r\n\r\n")
+        late.sendall(b"PUT /kv/late HTTP/1.1\r\nHost: localhost\r\nContent-Length: 13\r\n\r\n")
         cluster.get("late")  # both were read when this is answered
         psutil.Process(cluster.leader.pid).terminate()
         wait_until(lambda: not is_listening(address), "the leader takes no connections any more")
@@ -115,7 +115,7 @@ def test_sigterm_refuses_the_writes_that_come_after_it(make_cluster: MakeCluster
 def ask(node: Node, method: str, path: str, body: str = "") -> socket.socket:
     """Sends a request on a connection of its own."""
     connection = socket.create_connection(("127.0.0.1", int(node.environment["PORT"])), timeout=10)
-    head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
     return connection
 

@@ -46,5 +46,5 @@ def test_search_for_what_no_store_can_do_ends_at_the_lowest_rate(
     for name in ("manifest.json", "timeline.csv", "report.html", "summary.md",
                  "throughput_vs_latency.png", "nodes/leader.log"):  # fmt: skip
         assert (run / name).stat().st_size > 0, name
-    assert (run / "trials" / "block0-k1-memory-rate400" / "locust.html").is_file()
+    assert (run / "trials" / "block0-k1-memory-rate400" / "locust_stats.csv").is_file()
     assert (out / "latest").resolve() == run.resolve()

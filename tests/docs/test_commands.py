@@ -10,6 +10,7 @@ import pytest
 
 from orchestration.cli import cli
 from orchestration.load.options import add_options
+from tests.bench.__main__ import make_parser
 from tests.docs.pages import PAGES, ROOT, inline_code_of, invocations_of, name_of
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     import click
 
 # Of other programs' options the pages name these alone, in sentences.
-LOCUSTS_OWN = {"--host", "--headless", "--users", "--processes", "--csv"}
+LOCUSTS_OWN = {"--host", "--web-login", "--headless", "--users", "--processes", "--csv"}
 OTHERS = {"--no-deps", "--build", "--"}
 QUORUMETER_SESSIONS = {"sweep": "sweep", "saturate": "saturate", "web": "web"}
 
@@ -45,10 +46,20 @@ def load_options() -> set[str]:
     return {name for name in parser._option_string_actions if name.startswith("--")}
 
 
+def bench_options() -> set[str]:
+    """The options of the bench."""
+    return {name for name in make_parser()._option_string_actions if name.startswith("--")}
+
+
 def sessions() -> set[str]:
     """The names of nox's sessions."""
     tree = ast.parse((ROOT / "noxfile.py").read_text(encoding="utf-8"))
-    return {
+    (campaigns,) = (
+        ast.literal_eval(node.value)
+        for node in tree.body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "CAMPAIGNS"
+    )
+    return set(campaigns) | {
         node.name
         for node in tree.body
         if isinstance(node, ast.FunctionDef)
@@ -58,6 +69,8 @@ def sessions() -> set[str]:
 
 def unknown_words(arguments: list[str]) -> list[str]:
     """What of a call of quorumeter does not exist."""
+    if arguments[:1] == ["--debug"]:  # the one option that stands before a command's name
+        arguments = arguments[1:]
     if not arguments or arguments[0] in {"--help", "--version", "-h"}:
         return []
     command = cli.commands.get(arguments[0])
@@ -92,9 +105,9 @@ def test_every_nox_session_exists(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_option_in_a_sentence_exists(page: Path) -> None:
-    """An option that is named alone belongs to quorumeter or to the load generator."""
+    """An option that is named alone is quorumeter's, the load generator's or the bench's."""
     known = set().union(*(options_of(command) for command in cli.commands.values()))
-    known |= load_options() | LOCUSTS_OWN | OTHERS
+    known |= load_options() | bench_options() | LOCUSTS_OWN | OTHERS
     named = {code.split()[0].split("=")[0] for code in inline_code_of(page) if code[:2] == "--"}
     assert not named - known
 
@@ -105,4 +118,4 @@ def test_reading_commands_finds_what_a_page_runs() -> None:
     assert {call.arguments[0] for call in calls if call.arguments} >= set(cli.commands)
     assert unknown_words(["sweep", "--no-such-option"]) == ["--no-such-option"]
     assert unknown_words(["swep"]) == ["swep"]
-    assert {"sweep", "web", "tests", "bench", "compose"} <= sessions()
+    assert {"sweep", "web", "tests", "bench", "compose", "kills"} <= sessions()

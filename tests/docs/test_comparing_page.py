@@ -7,8 +7,9 @@ from typing import get_args
 import msgspec
 import pytest
 
-from orchestration import calibrating, comparing
+from orchestration import calibrating
 from orchestration.analysis import noise
+from orchestration.exit_codes import ExitCode
 from orchestration.report import comparison, comparison_words
 from orchestration.report.noise_floor import NoiseFloor
 from tests.docs.pages import ROOT, table_after
@@ -47,7 +48,7 @@ def test_floor_sources_and_exit_codes_are_those_of_the_code() -> None:
     rows = {row[0].strip("`"): row[1] for row in table_after(PAGE, "A compared figure")}
     assert all(f"`{source}`" in rows["floor_source"] for source in get_args(noise.FloorSource))
     codes = {int(row[0]) for row in table_after(PAGE, "In a pipeline")}
-    assert codes == {0, comparing.EXIT_UNKNOWN, 64, comparing.EXIT_REGRESSION}
+    assert codes == {ExitCode.OK, ExitCode.UNKNOWN, ExitCode.USAGE, ExitCode.BREACHED}
 
 
 def test_limits_in_sentences_are_those_of_the_code() -> None:

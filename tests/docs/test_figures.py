@@ -5,7 +5,18 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from kv_app import channel, messages, outbox, session, snapshot
+from kv_app import (
+    channel,
+    folders,
+    group_commit,
+    main,
+    messages,
+    outbox,
+    session,
+    snapshot,
+    state,
+)
+from kv_app.node import EXIT_STORAGE
 from orchestration import audit, limits, parity, thresholds, timeline
 from orchestration.goal import make_goal
 from orchestration.load import plan
@@ -120,6 +131,19 @@ def test_messages_are_those_of_the_protocol() -> None:
                 f"{channel.CONNECT_TIMEOUT_S:g} s",
                 f"{channel.FIRST_RETRY_S * 1000:g} ms",
                 f"{session.HELLO_TIMEOUT_S:g} s",
+                f"the protocol's version ({messages.PROTOCOL_VERSION})",
+                f"up to {main.MAX_FRAME_BYTES >> 20} MiB are accepted by a follower",
+                f"up to {channel.MAX_ACK_BYTES >> 20} MiB by a leader",
+                f"{state.BUCKETS} buckets",
+            ],
+        ),
+        (
+            "durability.md",
+            [
+                f"When {group_commit.FOLD_EVERY:,} entries could be folded",
+                f"took longer than {group_commit.INLINE_SYNC_NS / 1e6:g} ms",
+                f"mode 0{folders.PRIVATE:o}",
+                f"exit code {EXIT_STORAGE}",
             ],
         ),
     ],

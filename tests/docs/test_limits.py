@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kv_app import connections, request_limits
+from kv_app import channel_protocol, connections, request_limits
 from tests.docs.pages import ROOT
 
 
@@ -19,5 +19,7 @@ def test_limits_of_connections_are_those_of_the_code() -> None:
         f"may go on sending for {connections.LINGER_S:g} s",
         f"room for {connections.MAX_CHANNELS} replication channels",
         f"for {connections.MAX_GUESTS} connections that may still become one",
+        f"the {connections.MAX_NEW_CHANNELS} channels whose hello was not accepted yet, each",
+        f"each of which may bring {channel_protocol.MAX_HELLO_BYTES >> 10} KiB.",
     ]
     assert [sentence for sentence in sentences if sentence not in text] == []

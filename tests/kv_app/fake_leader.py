@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
+from kv_app import snapshot
 from kv_app.follower import Follower
 from kv_app.messages import (
     PROTOCOL_VERSION,
@@ -25,7 +26,6 @@ from kv_app.messages import (
 )
 from kv_app.meta import BaseRecord, Config, Member, Role
 from kv_app.settings import Settings
-from kv_app.snapshot import send_snapshot
 from tests.kv_app.fakes import TEST_LIMIT_S, WAIT_LIMIT_S, encode
 from tests.kv_app.roles import make_replica
 
@@ -173,17 +173,11 @@ async def following(follower: Follower, cluster_id: str = "c1") -> Channel:
     return channel
 
 
-async def snapshot_frames(
-    state: State, stable_seq: int, remembered: Sequence[RememberedWrite] = ()
+def snapshot_frames(
+    state: State, stable_seq: int, remembered: Sequence[RememberedWrite] = (), since: int = 0
 ) -> list[bytes]:
     """Returns the messages of a snapshot."""
-    frames: list[bytes] = []
-
-    async def go_on() -> None:
-        pass
-
-    await send_snapshot(frames.append, go_on, state, remembered, stable_seq)
-    return frames
+    return list(snapshot.snapshot_frames(state, remembered, stable_seq, since))
 
 
 def run(check: Callable[[], Awaitable[None]]) -> None:

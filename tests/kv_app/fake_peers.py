@@ -67,7 +67,7 @@ class FakeMember:
         held = self.replica.held
         return self.promised, held.contiguous, held.max_seq
 
-    def give_way(self, promised: int) -> None:
+    def give_way(self, promised: int, cluster_id: str) -> None:
         """Nobody has a channel to it, and it leads nothing."""
 
 
@@ -77,12 +77,14 @@ class FakePeers:
     Attributes:
         asked: Who was asked what so far.
         before: Is called before a question is answered; what it raises is the answer.
+        lie: Returns what arrives instead of an answer.
     """
 
     def __init__(self, members: Iterable[FakeMember]) -> None:
         self.members = {member.url: member for member in members}
         self.asked: list[tuple[str, Question]] = []
         self.before: Callable[[str, Question], Awaitable[None]] | None = None
+        self.lie: Callable[[str, Answer], Answer] = lambda _, answer: answer
 
     def asked_for(self, kind: type) -> list[str]:
         """Returns who was asked a kind of question."""
@@ -94,7 +96,7 @@ class FakePeers:
         self.asked.append((url, question))
         if self.before is not None:
             await self.before(url, question)
-        return await self.members[url].respondent.answer(question)
+        return self.lie(url, await self.members[url].respondent.answer(question))
 
     async def whole(self, url: str, question: FetchWhole) -> AsyncIterator[bytes]:
         """Yields the messages of a member's snapshot."""

@@ -12,6 +12,7 @@ import httptools
 import uvicorn
 from uvicorn.server import ServerState
 
+from kv_app.channel_protocol import ChannelProtocol
 from kv_app.connections import ConnectionGuard
 from kv_app.http_protocol import NodeProtocol
 from tests.kv_app.fakes import run, until
@@ -35,6 +36,17 @@ CHANNEL = (
 READ_TIMEOUT_S = 10.5
 MARGIN_S = 3.0  # the clock of connections is coarse
 MAX_BODY_BYTES = 1000
+MAX_FRAME_BYTES = 100_000
+HELLO = b"a hello"
+
+
+def frame(payload: bytes, *, opcode: int = 2, fin: bool = True) -> bytes:
+    """Returns a WebSocket frame as a client sends it, masked with zeros."""
+    head = bytes([opcode | (0x80 if fin else 0)])
+    size = len(payload)
+    if size < 126:
+        return head + bytes([0x80 | size]) + bytes(4) + payload
+    return head + bytes([0x80 | 127]) + size.to_bytes(8, "big") + bytes(4) + payload
 
 
 class FakeTransport:
@@ -156,6 +168,8 @@ class EchoApp:
     Attributes:
         seen: Path, headers and body of every request that came in whole.
         broken: Paths of the requests whose client went away first.
+        taken: The sizes of the messages that channels brought behind their hello.
+        ended: How many channels have ended.
         go: Lets the requests below ``/wait`` be answered.
         go_later: Lets those below ``/later`` be answered.
     """
@@ -163,12 +177,17 @@ class EchoApp:
     def __init__(self) -> None:
         self.seen: list[tuple[str, dict[str, str], bytes]] = []
         self.broken: list[str] = []
+        self.taken: list[int] = []
+        self.ended = 0
         self.go = asyncio.Event()
         self.go_later = asyncio.Event()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request."""
         path, body = scope["path"], b""
+        if scope["type"] == "websocket":
+            await self._follow(receive, send)
+            return
         if path.startswith("/early"):
             await self._answer(send, path.encode())
             return
@@ -187,6 +206,16 @@ class EchoApp:
         if path.startswith("/later"):
             await self.go_later.wait()
         await self._answer(send, path.encode() + b" " + body)
+
+    async def _follow(self, receive: Receive, send: Send) -> None:
+        """Accepts a channel whose first message is a hello, and takes what comes until its end."""
+        await receive()
+        await send({"type": "websocket.accept"})
+        message = await receive()
+        if message.get("bytes") == HELLO:
+            while (message := await receive())["type"] == "websocket.receive":
+                self.taken.append(len(message["bytes"]))
+        self.ended += 1
 
     @staticmethod
     async def _answer(send: Send, body: bytes) -> None:
@@ -209,7 +238,8 @@ class Server:
         self._config = uvicorn.Config(
             self.app,
             http=functools.partial(NodeProtocol, self.guard),
-            ws="websockets-sansio",
+            ws=functools.partial(ChannelProtocol, self.guard),
+            ws_max_size=MAX_FRAME_BYTES,
             lifespan="off",
             log_config=None,
             access_log=False,

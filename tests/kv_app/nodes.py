@@ -51,7 +51,7 @@ def serve(check: Check, **options: Any) -> None:
         transport = httpx.ASGITransport(app=app)
         async with (
             started(app),
-            httpx.AsyncClient(transport=transport, base_url="http://node") as client,
+            httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000") as client,
         ):
             await check(client)
 

@@ -24,7 +24,7 @@ def open_one(folder: Path) -> dict[str, object]:
         storage.close()
     except StorageError as error:
         return {"refusal": str(error)}
-    remembered = found.idempotency.remembered(1 << 62)
+    remembered = list(found.idempotency.remembered(1 << 62))
     return {
         "notice": storage.notice,
         "held": [found.held.contiguous, found.held.max_seq],

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 
-from kv_app.api.admin import _ask, _decode_dump
+from kv_app.api import admin
+from kv_app.api.admin import _ask, _checked_dump, _shown_replicas
+from kv_app.api.answers import encode_json
 from kv_app.bodies import DigestAnswer
 from kv_app.meta import Role
 from tests.kv_app.fakes import FakeNetwork, run, until
 from tests.kv_app.nodes import error_of, serve, serve_follower, wait_ready
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
     from kv_app.leader import Leader
 
@@ -24,13 +27,19 @@ if TYPE_CHECKING:
 URL = "http://f1:1"
 
 
+def answer_of(body: bytes) -> httpx.Response:
+    """Returns an answer that can be read as it comes."""
+    return httpx.Response(200, stream=httpx.ByteStream(body))
+
+
 def dump_of(answer: Callable[[httpx.Request], httpx.Response]) -> dict[str, Any]:
     """Returns what a leader shows of a follower that answers so."""
     shown: dict[str, Any] = {}
 
     async def check() -> None:
         async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
-            shown.update(await _ask(client, URL, "/dump", _decode_dump))
+            found = await _ask(client, URL, "/dump", _checked_dump)
+            shown.update(json.loads(encode_json(found)))
 
     run(check)
     return shown
@@ -41,7 +50,7 @@ def test_dump_of_a_follower_is_its_keys_and_values() -> None:
 
     def answer(request: httpx.Request) -> httpx.Response:
         assert str(request.url) == f"{URL}/dump"
-        return httpx.Response(200, json={"a": "1", "error": "é"})
+        return answer_of('{"a": "1", "error": "é"}'.encode())
 
     assert dump_of(answer) == {"a": "1", "error": "é"}
 
@@ -63,7 +72,7 @@ def test_dump_of_a_follower_is_its_keys_and_values() -> None:
 )
 def test_stranger_that_answers_for_a_follower_is_shown_as_an_error(body: bytes) -> None:
     """Whatever listens at a follower's URL, the view of all replicas does not fail."""
-    error = dump_of(lambda _: httpx.Response(200, content=body))["error"]
+    error = dump_of(lambda _: answer_of(body))["error"]
     assert (error["code"], error["definite"]) == ("unreachable", True)
     assert URL in error["message"]
 
@@ -86,10 +95,94 @@ def test_follower_that_does_not_answer_is_shown_as_an_error() -> None:
     assert error["message"] == f"{URL} did not answer: nobody listens there."
 
 
+class Endless(httpx.AsyncByteStream):
+    """An answer that never ends, and counts what was taken of it."""
+
+    def __init__(self) -> None:
+        self.taken_bytes = 0
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """Yields without end."""
+        while True:
+            self.taken_bytes += 100
+            yield b" " * 100
+
+
+@pytest.mark.parametrize("path", ["/dump", "/digest"])
+def test_answer_of_a_follower_takes_no_more_memory_than_its_limit(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever listens at a follower's URL may send without end."""
+    monkeypatch.setattr(admin, "MAX_FOLLOWER_ANSWER_BYTES", 1000)
+    endless = Endless()
+
+    async def check() -> None:
+        transport = httpx.MockTransport(lambda _: httpx.Response(200, stream=endless))
+        async with httpx.AsyncClient(transport=transport) as client:
+            shown: Any = await _ask(client, URL, path, _checked_dump)
+        assert "MAX_FOLLOWER_ANSWER_BYTES" in shown["error"]["message"]
+        assert endless.taken_bytes == 1100
+
+    run(check)
+
+
+def test_replicas_are_shown_one_after_another_and_in_parts(make_network: MakeNetwork) -> None:
+    """The leader never holds the data of two of them, nor its own once more."""
+    network = make_network(3)
+    asked: list[str] = []
+
+    async def check(client: httpx.AsyncClient) -> None:
+        await wait_ready(client)
+        leader = leader_of(client)
+        await client.put("/kv/a", json={"value": "x" * 1000})
+
+        async def answer(request: httpx.Request) -> httpx.Response:
+            asked.append(request.url.host)
+            return answer_of(encode_json({"a": request.url.host}))
+
+        shown, largest, waiting = b"", 0, []
+        transport = httpx.MockTransport(answer)
+        async for part in _shown_replicas(leader, httpx.AsyncClient(transport=transport)):
+            shown += part
+            largest = max(largest, len(part))
+            waiting.append(len(asked))
+        assert waiting == sorted(waiting)
+        assert set(waiting) == {0, 1, 2, 3}
+        status = json.loads(shown)
+        assert status["leader"] == {"a": "x" * 1000}
+        assert status["followers"] == {
+            link.url: {"a": host} for link, host in zip(leader.links, asked, strict=True)
+        }
+        assert status["positions"].keys() == status["followers"].keys()
+        assert (status["epoch"], status["last_seq"], status["stable_seq"]) == (1, 1, 1)
+
+    serve_leader(check, network, write_quorum=0)
+
+
+def test_views_of_all_followers_read_no_certificates(
+    make_network: MakeNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nodes speak plain HTTP; to read all that the system trusts would stop the loop for 25 ms."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise AssertionError("certificates were read")
+
+    monkeypatch.setattr("ssl.create_default_context", fail)
+    monkeypatch.setattr("ssl.SSLContext.load_verify_locations", fail)
+    network = make_network(1)
+
+    async def check(client: httpx.AsyncClient) -> None:
+        await wait_ready(client)
+        for path in ("/admin/digests", "/admin/replica-status"):
+            assert (await client.get(path)).status_code == 200
+
+    serve_leader(check, network, write_quorum=0)
+
+
 def digest_of(body: bytes) -> DigestAnswer | dict[str, Any]:
     """Returns what a leader shows of a follower whose digest is this."""
     shown: list[DigestAnswer | dict[str, Any]] = []
-    transport = httpx.MockTransport(lambda _: httpx.Response(200, content=body))
+    transport = httpx.MockTransport(lambda _: answer_of(body))
 
     async def check() -> None:
         async with httpx.AsyncClient(transport=transport) as client:

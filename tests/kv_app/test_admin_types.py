@@ -24,7 +24,7 @@ def post(path: str, body: Any) -> httpx.Response:
         app = create_app(Settings())
         app.node.start()
         async with httpx.AsyncClient(
-            transport=httpx.ASGITransport(app=app), base_url="http://node"
+            transport=httpx.ASGITransport(app=app), base_url="http://127.0.0.1:8000"
         ) as client:
             headers = {"content-type": "application/json"}
             answers.append(await client.post(path, content=json.dumps(body), headers=headers))

@@ -98,6 +98,7 @@ def test_put_get_and_delete_of_a_key_answer_with_its_positions() -> None:
         ("%2541", "%41"),
         ("a%3Fb", "a?b"),
         ("%00", "\x00"),
+        ("a%2fb", "a/b"),
         ("+", "+"),
     ],
 )
@@ -123,6 +124,32 @@ def test_key_that_is_no_utf8_is_malformed(path: str, method: str) -> None:
         assert "UTF-8" in error["message"]
 
     serve(check)
+
+
+@pytest.mark.parametrize("path", ["%", "100%", "%zz", "a%2", "%%41", "%-1", "% 1"])
+def test_percent_sign_that_begins_no_byte_is_malformed(path: str) -> None:
+    """A client that forgot to encode its key would write under another one, and never know."""
+
+    async def check() -> None:
+        sent: list[Any] = []
+
+        async def send(event: Any) -> None:
+            sent.append(event)
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": b'{"value": ""}'}
+
+        app = create_app(Settings())
+        scope = {"type": "http", "path": f"/kv/{path}", "headers": [], "query_string": b""}
+        async with started(app):
+            for method in ("GET", "PUT", "DELETE"):
+                sent.clear()
+                raw = {"method": method, "raw_path": f"/kv/{path}".encode()}
+                await app({**scope, **raw}, receive, send)
+                assert sent[0]["status"] == 400
+                assert "%25" in json.loads(sent[1]["body"])["error"]["message"]
+
+    run(check)
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
@@ -160,6 +187,8 @@ def test_value_of_any_text_comes_back_as_it_was(value: str) -> None:
         b'{"value": 1}',
         b'{"value": ["a"]}',
         b'{"value": "a"} trailing',
+        b'{"value": "a", "ttl": 60}',
+        b'{"Value": "b", "value": "a"}',
         b'{"value": "\xff"}',
         b'{"value": "\xed\xa0\x80"}',
         b'{"value": "\\ud800"}',
@@ -305,6 +334,40 @@ def test_idempotency_key_that_cannot_be_kept_is_malformed(bad: bytes) -> None:
         headers = [(b"Idempotency-Key", bad)]
         answer = await client.put("/kv/a", json={"value": "1"}, headers=headers)
         assert "1 to 256" in error_of(answer, "malformed")["message"]
+
+    serve(check)
+
+
+def test_two_idempotency_keys_are_malformed_and_write_nothing() -> None:
+    """A retry by the one that was not heeded would be a second write."""
+
+    async def check(client: httpx.AsyncClient) -> None:
+        twice = [("Idempotency-Key", "one"), ("Idempotency-Key", "two")]
+        for calls in (
+            client.put("/kv/a", json={"value": "1"}, headers=twice),
+            client.delete("/kv/a", headers=twice),
+            client.post("/kv", json={"operations": [{"op": "delete", "key": "a"}]}, headers=twice),
+        ):
+            assert "one Idempotency-Key" in error_of(await calls, "malformed")["message"]
+        assert (await client.get("/admin/links")).json()["last_seq"] == 0
+
+    serve(check)
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/admin/quorum", {"write_quorum": 0, "force": True}),
+        ("/admin/delays", {"min_delay_ms": 0, "max_delay_ms": 0, "delay_model": "fifo"}),
+        ("/admin/links/f1", {"state": "up", "for_s": 1}),
+        ("/admin/promote", {"member": []}),
+    ],
+)
+def test_member_that_a_call_does_not_know_is_malformed(path: str, body: object) -> None:
+    """To ignore it would do something else than was asked for."""
+
+    async def check(client: httpx.AsyncClient) -> None:
+        error_of(await client.post(path, json=body), "malformed")
 
     serve(check)
 
@@ -480,11 +543,44 @@ def test_refused_method_is_answered_with_all_that_are_allowed(path: str) -> None
     async def check(client: httpx.AsyncClient) -> None:
         answer = await client.options(path.replace("{key}", "a").replace("{node_id}", "f1"))
         error = error_of(answer, "method_not_allowed")
-        allowed = {method.upper() for method in CALLS.get(path, {"get", "head"})}
+        allowed = {method.upper() for method in CALLS.get(path, {"get"})}
+        if "GET" in allowed:
+            allowed.add("HEAD")
         assert set(answer.headers["allow"].split(", ")) == allowed
         assert error["allow"] == answer.headers["allow"]
 
     serve(check)
+
+
+@pytest.mark.parametrize("path", [path for path, calls in CALLS.items() if "get" in calls])
+def test_head_of_a_call_is_that_of_its_answer_without_the_body(path: str) -> None:
+    """A health checker may ask for it, or who wants to know if there is a key (RFC 9110, 9.3.2)."""
+
+    async def check(client: httpx.AsyncClient) -> None:
+        await client.put("/kv/a", json={"value": "1"})
+        url = path.replace("{key}", "a")
+        whole, head = await client.get(url), await client.head(url)
+        assert (head.status_code, head.content) == (200, b"")
+        assert head.headers == whole.headers or path == "/metrics"
+
+    serve(check)
+
+
+def test_head_of_what_is_refused_has_the_same_status() -> None:
+    """Also with a query, and where only other methods are allowed."""
+
+    async def check(client: httpx.AsyncClient) -> None:
+        for path, status in (
+            ("/kv/never", 404),
+            ("/kv/a?after=9.9", 409),
+            ("/kv/a?stale=1", 400),
+            ("/kv", 405),
+            ("/admin/promote", 405),
+            ("/nothing", 404),
+        ):
+            assert (await client.head(path)).status_code == status, path
+
+    serve(check, request_timeout_s=0.01)
 
 
 def test_bug_of_the_node_is_an_internal_error_of_unknown_outcome(
@@ -610,10 +706,10 @@ def test_status_tells_of_which_record_its_quorum_is() -> None:
         async with led(client) as channel:
             status = (await client.get("/admin/status")).json()
             assert [status[name] for name in told] == [1, 1, 1, 0, 0]
-            config = config_value(Config(base().config.members, 0, 0, 3))
+            config = config_value(Config(base().config.members, 0, 0, 1))
             await channel.ask(entries(Entry(1, 7, int(Operation.CONFIG), CONFIG_KEY, config, None)))
             status = (await client.get("/admin/status")).json()
-            assert [status[name] for name in told] == [0, 0, 3, 1, 7]
+            assert [status[name] for name in told] == [0, 0, 1, 1, 7]
 
     serve_follower(check)
 
@@ -632,29 +728,34 @@ def test_digest_of_a_bucket_that_is_none_is_malformed(bucket: str) -> None:
 
 # --- the token --------------------------------------------------------------------------------
 
-PROTECTED = [
-    "/dump",
-    "/digest",
-    "/digest?bucket=7",
-    "/admin/quorum",
-    "/admin/delays",
-    "/admin/links",
-    "/admin/replica-status",
-    "/admin/digests",
-]
+# A call of these alone may do without it.
+OPEN = {"/kv/{key}", "/kv", "/health", "/ready", "/metrics"}
 
 
-@pytest.mark.parametrize("path", PROTECTED)
-def test_token_protects_administration_and_the_data_as_a_whole(path: str) -> None:
-    """Without it, or with another one, 401; the error does not tell the token."""
+def test_token_protects_every_call_but_those_on_keys_and_the_open_ones() -> None:
+    """Without it, or with another one, 401, whatever else is wrong; the error tells no token.
+
+    The calls are those of the node's own OpenAPI document, so that none is forgotten.
+    """
 
     async def check(client: httpx.AsyncClient) -> None:
-        for headers in ({}, {"Authorization": "Bearer other"}, {"Authorization": "secret"}):
-            answer = await client.get(path, headers=headers)
-            assert "secret" not in error_of(answer, "unauthorized")["message"]
-            assert answer.headers["www-authenticate"] == "Bearer"
-        answer = await client.get(path, headers={"Authorization": "Bearer secret"})
-        assert answer.status_code == 200
+        paths = (await client.get("/openapi.json")).json()["paths"]
+        guarded = [
+            (method, path.replace("{node_id}", "f1"))
+            for path, calls in paths.items()
+            for method in calls
+            if path not in OPEN
+        ]
+        guarded += [("head", path) for method, path in guarded if method == "get"]
+        assert len(guarded) > 10
+        for method, path in guarded:
+            for headers in ({}, {"Authorization": "Bearer other"}, {"Authorization": "secret"}):
+                answer = await client.request(method, path, headers=headers)
+                assert answer.status_code == 401, (method, path)
+                assert "secret" not in answer.text
+                assert answer.headers["www-authenticate"] == "Bearer"
+            answer = await client.request(method, path, headers={"Authorization": "Bearer secret"})
+            assert answer.status_code != 401, (method, path)
 
     serve(check, cluster_token="secret")
 

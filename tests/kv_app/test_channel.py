@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import time
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
 
-from kv_app import channel
+from kv_app import catch_up, channel
 from kv_app.log import HeldPositions
 from kv_app.messages import (
     CLOSE_PROTOCOL,
@@ -19,6 +21,7 @@ from kv_app.messages import (
     Ack,
     BaseHeld,
     CaughtUp,
+    Confirmed,
     Heartbeat,
     Hello,
     Operation,
@@ -30,6 +33,7 @@ from kv_app.messages import (
     Version,
     Welcome,
 )
+from kv_app.meta import BaseRecord, Config
 from kv_app.state import BUCKETS
 from tests.kv_app.fakes import FakeNetwork, run, until
 
@@ -51,6 +55,42 @@ def put_all(leader: Leader, first: int, last: int) -> None:
 def versions_of(chunk: SnapshotChunk) -> list[tuple[str, Version]]:
     """Returns the keys of a part of a snapshot, with their versions."""
     return list(msgspec.msgpack.decode(chunk.versions, type=dict[str, Version]).items())
+
+
+# --- what a follower of another epoch holds ----------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("welcome", "base", "kept"),
+    [
+        ({"base_epoch": 0, "settled": 5}, {"position": 9}, 0),  # it never held a base
+        ({"base_epoch": 1, "settled": 5}, {"position": 9}, 5),
+        ({"base_epoch": 1, "settled": 12}, {"position": 9}, 9),
+        ({"base_epoch": 1, "settled": -1}, {"position": 9}, 0),
+        ({"base_epoch": 1, "settled": 5}, {"position": 9, "forced": 2}, 0),  # may lack it
+        ({"base_epoch": 2, "settled": 5}, {"position": 9, "forced": 2}, 5),  # has it in its base
+        ({"base_epoch": 2, "settled": 5}, {"position": 9, "forced": 1}, 5),
+    ],
+)
+def test_follower_keeps_what_is_in_every_later_base(
+    welcome: dict[str, int], base: dict[str, int], kept: int
+) -> None:
+    """All that it knew to be committed, unless an epoch after its own began by force."""
+    told = Welcome(
+        **{
+            "node_id": "f1",
+            "start_id": "s",
+            "cluster_id": "c",
+            "epoch": 2,
+            "contiguous": 20,
+            "above": [],
+            "incarnation": "life",
+            "is_durable": True,
+            **welcome,  # type: ignore[arg-type]
+        }
+    )
+    config = Config((), 0, 0, 0)
+    assert channel.kept_of(told, BaseRecord(3, "leader", "life", config, **base)) == kept
 
 
 # --- hello ------------------------------------------------------------------------------------
@@ -124,6 +164,8 @@ async def check_broken(
         client.say(say)
     assert client.close_code == code
     await until(lambda: part in leader.links[0].detail)
+    assert leader.links[0].detail.isprintable()
+    assert len(leader.links[0].detail) < 700
     assert leader.links[0].held.max_seq == 0
     assert leader.stable_seq == 0
     network[1].is_silent = False
@@ -138,15 +180,24 @@ def welcome(cluster_id: str = "", contiguous: int = 0, *above: SeqRange) -> Welc
     )
 
 
+def replaced(**fields: Any) -> Welcome:
+    """Returns the welcome of an empty follower with some fields changed."""
+    return msgspec.structs.replace(welcome(), **fields)
+
+
 @pytest.mark.parametrize(
     ("say", "part"),
     [
-        (Ack([SeqRange(1, 4)]), "acknowledged 1 to 4 of 3"),
-        (Ack([SeqRange(4, 4)]), "acknowledged 4 to 4 of 3"),
-        (Ack([SeqRange(0, 1)]), "acknowledged 0 to 1 of 3"),
-        (Ack([SeqRange(2, 1)]), "acknowledged 2 to 1 of 3"),
-        (Ack([SeqRange(1, 2**62)]), "acknowledged 1 to"),
-        (CaughtUp(4), "acknowledged 1 to 4 of 3"),
+        (Ack([SeqRange(1, 4)]), "positions 1 to 4 in ranges"),
+        (Ack([SeqRange(4, 4)]), "positions 4 to 4 in ranges"),
+        (Ack([SeqRange(0, 1)]), "Expected `int` >= 1"),
+        (Ack([SeqRange(2, 1)]), "positions 2 to 1 in ranges"),
+        (Ack([SeqRange(1, 2**62)]), "positions 1 to"),
+        (CaughtUp(4), "positions 1 to 4 in ranges"),
+        (Ack([SeqRange(1, 2), SeqRange(2, 3)]), "positions 2 to 3 in ranges"),
+        (Ack([SeqRange(3, 3), SeqRange(1, 1)]), "positions 1 to 1 in ranges"),
+        (Ack([SeqRange(1, 3)] * 20_000), "positions 1 to 3 in ranges"),
+        (Confirmed(1 << 61), f"confirms round {1 << 61} of"),
         (welcome(), "a second welcome"),
         (BaseHeld(2), "holds a base of epoch 2 unasked"),
         (b"", "broke the protocol"),
@@ -167,8 +218,26 @@ def test_follower_that_breaks_the_protocol_is_dropped_and_counts_for_nothing(
     [
         (Ack([]), CLOSE_PROTOCOL, "before the welcome"),
         (BaseHeld(1), CLOSE_PROTOCOL, "holds a base of epoch 1 unasked"),
-        (Refusal("not you", 0), CLOSE_REFUSED, "the follower refused: not you"),
+        (Refusal("not you", 0, ""), CLOSE_REFUSED, "the follower refused: not you"),
+        (Refusal("of another", 1, "another"), CLOSE_REFUSED, "the follower refused: of another"),
+        (Refusal("of none", 1, ""), CLOSE_REFUSED, "the follower refused: of none"),
         (welcome("", 0, SeqRange(2, 2)), CLOSE_REFUSED, "earlier leader"),
+        (welcome("", 0, SeqRange(1, 2)), CLOSE_PROTOCOL, "positions 1 to 2 in ranges"),
+        (welcome("", 1, SeqRange(2, 2)), CLOSE_PROTOCOL, "positions 2 to 2 in ranges"),
+        (welcome("", 0, SeqRange(5, 4)), CLOSE_PROTOCOL, "positions 5 to 4 in ranges"),
+        (welcome("", 0, SeqRange(5, 6), SeqRange(6, 7)), CLOSE_PROTOCOL, "positions 6 to 7"),
+        (welcome("", 0, SeqRange(8, 9), SeqRange(2, 3)), CLOSE_PROTOCOL, "positions 2 to 3"),
+        (replaced(settled=1), CLOSE_PROTOCOL, "up to 1 to be committed, and holds up to 0"),
+        (replaced(settled=1 << 63), CLOSE_PROTOCOL, "Expected `int` <="),
+        (replaced(contiguous=-1), CLOSE_PROTOCOL, "Expected `int` >= 0"),
+        (replaced(epoch=2), CLOSE_PROTOCOL, "holds a later one's log"),
+        (replaced(base_epoch=2), CLOSE_PROTOCOL, "holds a later one's log"),
+        (replaced(node_id=""), CLOSE_PROTOCOL, "Expected `str` of length >= 1"),
+        (replaced(node_id="n" * 129), CLOSE_PROTOCOL, "Expected `str` of length <= 128"),
+        (replaced(node_id="f1\n2026 CRITICAL"), CLOSE_PROTOCOL, "matching regex"),
+        (replaced(start_id="\x1b[2J"), CLOSE_PROTOCOL, "matching regex"),
+        (replaced(incarnation="\u202e"), CLOSE_PROTOCOL, "matching regex"),
+        (Refusal("\x1b[2J\n" + "no" * 10_000, 0, ""), CLOSE_REFUSED, "refused: \\x1b[2J\\nnono"),
         (welcome("other", 5), CLOSE_REFUSED, "earlier leader"),
     ],
 )
@@ -177,6 +246,31 @@ def test_follower_that_does_not_follow_is_dropped_with_its_reason(
 ) -> None:
     """Before it was welcome nothing counts, and the detail tells why."""
     run(lambda: check_broken(make_network, say, code, part, silent=True))
+
+
+@pytest.mark.parametrize(("is_its_own", "ends"), [(True, True), (False, False)])
+def test_only_a_node_of_its_cluster_tells_a_leader_that_its_epoch_is_over(
+    is_its_own: bool,  # noqa: FBT001  a parameter of the test
+    ends: bool,  # noqa: FBT001  as above
+    make_network: MakeNetwork,
+) -> None:
+    """The epochs of another cluster, at whose port a follower once was, say nothing about its own.
+
+    Else writes would fail without any fault in this cluster.
+    """
+
+    async def check() -> None:
+        network = make_network(2)
+        leader = await network.start_leader(write_quorum=1)
+        superseded: list[int] = []
+        leader._on_superseded = superseded.append
+        cluster_id = network[1].leads_on if is_its_own else "another"
+        network[1].client.say(Refusal("in a newer epoch", 1 << 61, cluster_id))
+        assert superseded == ([1 << 61] if ends else [])
+        assert not leader.links[0].detail.startswith("not connected")
+        await leader.stop()
+
+    run(check)
 
 
 class BoundedPositions(HeldPositions):
@@ -342,6 +436,7 @@ def test_follower_too_far_behind_gets_the_whole_state_and_the_rest(
         assert len(chunks) == BUCKETS
         sent = {key: version.value for chunk in chunks for key, version in versions_of(chunk)}
         assert sent == {f"k{seq}": f"v{seq}" for seq in range(1, 6)}
+        await client.has_sent(7)
         assert client.seqs == [6, 7]
         client.acknowledge(6, 7)
         assert not leader.links[0].counts
@@ -354,8 +449,11 @@ def test_follower_too_far_behind_gets_the_whole_state_and_the_rest(
     run(check)
 
 
-def test_snapshot_waits_for_a_follower_that_reads_slowly(make_network: MakeNetwork) -> None:
+def test_snapshot_waits_for_a_follower_that_reads_slowly(
+    make_network: MakeNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The state is never buffered as a whole."""
+    monkeypatch.setattr(catch_up, "BYTES_PER_STEP", 64)  # a chunk without keys has less
 
     async def check() -> None:
         network = make_network(1)
@@ -370,7 +468,7 @@ def test_snapshot_waits_for_a_follower_that_reads_slowly(make_network: MakeNetwo
             for _ in range(5):
                 await asyncio.sleep(0)
             chunks = [f for f in client.frames if isinstance(f, SnapshotChunk)]
-            assert len(chunks) == turns
+            assert 0 < len(chunks) <= 3 * turns
             client.listener.on_writable()
             await asyncio.sleep(0)
         await leader.stop()
@@ -560,6 +658,27 @@ def test_heartbeat_tells_how_far_the_leader_is(make_network: MakeNetwork) -> Non
     run(check)
 
 
+def test_log_says_why_a_follower_is_gone(
+    make_network: MakeNetwork, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever operates the cluster looks there first."""
+
+    async def check() -> None:
+        network = make_network(2)
+        leader = await network.start_leader()
+        network[1].is_reachable = False
+        network[1].client.close(1000, "its machine sleeps")
+        await until(lambda: not leader.links[0].is_connected)
+        await leader.stop()
+
+    with caplog.at_level(logging.WARNING, logger="kv_app.channel"):
+        run(check)
+    assert [record.getMessage() for record in caplog.records] == [
+        "follower f1 at http://f1:1 is gone: its machine sleeps",
+        "follower f2 at http://f2:1 is gone: this node ends the channel",
+    ]
+
+
 def test_absent_follower_is_tried_for_ever(make_network: MakeNetwork) -> None:
     """Whenever it comes, it is taken; until then the detail says what is wrong."""
 
@@ -660,10 +779,10 @@ def test_snapshot_that_meets_a_bug_of_the_leader_ends_the_channel_and_is_tried_a
 ) -> None:
     """The log says what it was; the follower is not left waiting for the rest."""
 
-    async def fail(*_: object) -> None:
+    def fail(*_: object) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(channel, "send_snapshot", fail)
+    monkeypatch.setattr(catch_up, "snapshot_frames", fail)
 
     async def check() -> None:
         network = make_network(1)
@@ -699,6 +818,28 @@ def test_link_that_meets_a_bug_of_the_leader_is_tried_again(
         leader.start()
         await until(lambda: "met a bug" in leader.links[0].detail)
         await until(lambda: leader.links[0].is_connected)
+        await leader.stop()
+
+    run(check)
+
+
+def test_leader_that_stood_still_reads_before_it_takes_a_follower_for_silent(
+    make_network: MakeNetwork,
+) -> None:
+    """However long it was: what the follower sent meanwhile waits to be read."""
+
+    async def check() -> None:
+        network = make_network(1)
+        leader = await network.start_leader(write_quorum=0, heartbeat_timeout_s=0.4)
+        client = network[1].client
+        for _ in range(20):
+            await asyncio.sleep(0)  # all that it had to say is said
+        time.sleep(1.0)  # noqa: ASYNC251  the whole node stands still, its loop too
+        await asyncio.sleep(0.01)  # its timers have run
+        client.say(Ack([]))
+        await until(lambda: any(isinstance(frame, Heartbeat) for frame in client.frames))
+        assert client.close_code is None
+        assert leader.links[0].is_connected
         await leader.stop()
 
     run(check)

@@ -81,11 +81,47 @@ def test_wait_ends_by_its_time_or_with_the_leadership_and_leaves_nothing() -> No
         confirmations = Confirmations(lambda _: None, LIMIT)
         assert await confirmations.wait(0, LONG_S)
         assert not await confirmations.wait(1, 0.001)
-        assert not confirmations._waits
+        assert not any(confirmations._waits.values())
         read = asyncio.create_task(confirmations.wait(1, LONG_S))
         await asyncio.sleep(0)
         confirmations.end()
         assert not await read
+
+    run(check)
+
+
+class Counted(int):
+    """A round that counts how often it is compared."""
+
+    compared = 0
+
+    def __le__(self, other: int) -> bool:
+        """Compares, and counts it."""
+        Counted.compared += 1
+        return int(self) <= other
+
+
+def test_answer_looks_at_no_wait_that_it_does_not_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With as many reads as may wait, answers cost as much as the reads that they end."""
+    reads = 100
+
+    async def check() -> None:
+        confirmations = Confirmations(lambda _: None, reads)
+        begin = confirmations.begin
+        monkeypatch.setattr(confirmations, "begin", lambda: Counted(begin()))
+        waits = []
+        for _ in range(reads):
+            waits.append(asyncio.create_task(confirmations.wait(2, LONG_S)))
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        Counted.compared = 0
+        for number in range(1, reads + 1):
+            confirmations.note(0, number, is_voter=True)
+            confirmations.note(1, number - 1, is_voter=True)
+        assert sum(wait.done() for wait in waits) == 0
+        confirmations.note(1, reads, is_voter=True)
+        assert await asyncio.gather(*waits) == [True] * reads
+        assert Counted.compared <= 4 * reads
 
     run(check)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 
+from kv_app.bounds import MAX_FRAGMENTS
+from kv_app.channel_protocol import MAX_HELLO_BYTES
 from kv_app.connections import (
     ANSWER_STALL_TIMEOUT_S,
     KEEP_ALIVE_S,
@@ -12,6 +14,7 @@ from kv_app.connections import (
     LOOKS_PER_TURN,
     MAX_CHANNELS,
     MAX_GUESTS,
+    MAX_NEW_CHANNELS,
     ConnectionGuard,
 )
 from kv_app.errors import NotAttemptedError
@@ -19,12 +22,16 @@ from tests.kv_app.fake_transport import (
     CHANNEL,
     CHUNKED,
     GET,
+    HELLO,
     LATER,
     MARGIN_S,
+    MAX_FRAME_BYTES,
     PUT_HEAD,
     READ_TIMEOUT_S,
     WAIT,
+    Client,
     Server,
+    frame,
     refused,
     serve,
     settle,
@@ -270,17 +277,75 @@ def test_call_of_a_node_is_answered_where_clients_have_taken_all_places() -> Non
     serve(check, max_connections=1)
 
 
+async def opened(server: Server, *frames: bytes) -> Client:
+    """Opens a channel, and sends some frames on it."""
+    client = server.connect()
+    client.send(CHANNEL)
+    await settle()
+    for one in frames:
+        if not client.is_ended:
+            client.transport.protocol.data_received(one)
+        await settle()
+    return client
+
+
 def test_channels_are_bounded_too() -> None:
     """A connection that calls itself a channel is no way around the limit."""
 
     async def check(server: Server) -> None:
         for _ in range(MAX_CHANNELS):
-            one = server.connect()
-            one.send(CHANNEL)
-            assert not one.is_ended
+            assert not (await opened(server, frame(HELLO))).is_ended
         above = server.connect()
         above.send(CHANNEL)
         assert (await refused(above, "not_attempted"))["reason"] == "too_many_connections"
+
+    serve(check)
+
+
+def test_channels_that_say_nothing_keep_no_leader_out() -> None:
+    """However many there are: the oldest goes for each new one, and a leader says hello at once."""
+
+    async def check(server: Server) -> None:
+        idle = [await opened(server) for _ in range(MAX_CHANNELS + MAX_NEW_CHANNELS)]
+        leader = await opened(server, frame(HELLO))
+        for _ in range(2 * MAX_NEW_CHANNELS):
+            await opened(server)
+        leader.transport.protocol.data_received(frame(b"entries"))
+        await until(lambda: server.app.taken == [7])
+        assert not leader.is_ended
+        assert all(one.transport.is_aborted for one in idle)
+
+    serve(check)
+
+
+def test_channel_takes_few_bytes_before_its_hello_and_the_usual_ones_after_it() -> None:
+    """Memory is held for those alone who may lead."""
+
+    async def check(server: Server) -> None:
+        head_of_a_larger_one = frame(b"x" * (MAX_HELLO_BYTES + 1))[:14]
+        early = await opened(server, head_of_a_larger_one)
+        assert early.is_ended
+        leader = await opened(server, frame(HELLO), frame(b"x" * MAX_FRAME_BYTES))
+        await until(lambda: server.app.taken == [MAX_FRAME_BYTES])
+        assert not leader.is_ended
+        leader.transport.protocol.data_received(frame(b"x" * (MAX_FRAME_BYTES + 1)))
+        assert leader.is_ended
+
+    serve(check)
+
+
+@pytest.mark.parametrize("part", [b"", b"x"], ids=["empty", "a byte"])
+def test_message_in_any_number_of_parts_is_not_collected(part: bytes) -> None:
+    """An empty part counts for no limit of bytes, and each takes memory and time."""
+
+    async def check(server: Server) -> None:
+        head = frame(HELLO[:1], fin=False)
+        rest = frame(part, opcode=0, fin=False)
+        client = await opened(server, head + rest * (MAX_FRAGMENTS - 1))
+        assert not client.is_ended
+        client.transport.protocol.data_received(rest * 3)
+        assert client.is_ended
+        await until(lambda: server.app.ended == 1)
 
     serve(check)
 

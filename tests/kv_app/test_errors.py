@@ -21,7 +21,7 @@ from kv_app.errors import (
     all_store_errors,
 )
 
-STATUSES = {400, 401, 403, 404, 405, 409, 413, 422, 429, 500, 503, 504}
+STATUSES = {400, 401, 403, 404, 405, 409, 413, 421, 422, 429, 500, 503, 504}
 EVERY = all_store_errors()
 
 

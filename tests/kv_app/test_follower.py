@@ -14,22 +14,28 @@ from kv_app.messages import (
     CLOSE_REPLACED,
     PROTOCOL_VERSION,
     Ack,
+    Base,
     CaughtUp,
+    Change,
     Entry,
     Heartbeat,
     Hello,
     LeaderMessage,
+    Operation,
     Refusal,
+    RememberedWrite,
     SeqRange,
     SnapshotBegin,
     Version,
     Welcome,
 )
-from kv_app.meta import Promise
+from kv_app.meta import BaseRecord, Config, Promise
+from kv_app.replica import config_value
 from kv_app.state import State
 from tests.kv_app.fake_leader import (
     LEADER_URL,
     Channel,
+    base,
     entries,
     following,
     hello,
@@ -94,11 +100,8 @@ def test_hello_of_another_cluster_is_refused_and_the_data_kept() -> None:
         channel.hang_up()
         await channel.ended()
         stranger = Channel(follower)
-        welcome = await stranger.ask(hello("c2"))
-        assert (welcome.cluster_id, welcome.contiguous) == ("c1", 1)
-        refusal = await stranger.heard()
-        assert "another cluster" in refusal.reason
-        assert await stranger.ended() == CLOSE_REFUSED
+        assert "another cluster" in await stranger.refused(hello("c2"))
+        assert stranger.close_code == CLOSE_REFUSED
         assert follower.replica.meta.cluster_id == "c1"
         assert follower.state.values() == {"k1": "v"}
 
@@ -115,6 +118,72 @@ def test_hello_of_another_cluster_while_one_is_followed_is_refused() -> None:
         assert LEADER_URL in await stranger.refused(hello("c2"))
         assert stranger.close_code == CLOSE_REFUSED
         assert await channel.ask(entries(put(1))) == Ack([SeqRange(1, 1)])
+
+    run(check)
+
+
+@pytest.mark.parametrize("is_led", [True, False])
+def test_leader_of_another_cluster_is_told_neither_epoch_nor_cluster(is_led: bool) -> None:  # noqa: FBT001  a parameter of the test
+    """Epochs of two clusters cannot be compared, and who knows a cluster's id may lead it."""
+
+    async def check() -> None:
+        follower = make_follower()
+        channel = Channel(follower)
+        await channel.ask(hello("c1", epoch=7))
+        await channel.ask(entries(put(1, epoch=7)))
+        if not is_led:
+            await channel.leave()
+        refusal = await Channel(follower).ask(hello("c2", epoch=3))
+        assert isinstance(refusal, Refusal)
+        assert (refusal.promised, refusal.cluster_id) == (0, "")
+        assert "c1" not in refusal.reason
+
+    run(check)
+
+
+@pytest.mark.parametrize("is_led", [True, False])
+def test_leader_that_forms_is_told_that_there_is_a_cluster_and_not_which(is_led: bool) -> None:  # noqa: FBT001  a parameter of the test
+    """It must not make a second cluster beside one whose data is still here."""
+
+    async def check() -> None:
+        follower = make_follower()
+        channel = Channel(follower)
+        await channel.ask(hello("c1", epoch=7))
+        await channel.ask(entries(put(1, epoch=7)))
+        if not is_led:
+            await channel.leave()
+        refusal = await Channel(follower).ask(hello("c2", is_formed=False))
+        assert isinstance(refusal, Refusal)
+        assert (refusal.promised, refusal.cluster_id) == (7, "")
+
+    run(check)
+
+
+def test_leader_of_this_cluster_whose_epoch_is_over_is_told_by_which() -> None:
+    """It believes that of a node of its own cluster, and steps down."""
+
+    async def check() -> None:
+        follower = make_follower()
+        channel = Channel(follower)
+        await channel.ask(hello("c1", epoch=7))
+        refusal = await Channel(follower).ask(hello("c1", epoch=3))
+        assert isinstance(refusal, Refusal)
+        assert (refusal.promised, refusal.cluster_id) == (7, "c1")
+
+    run(check)
+
+
+def test_promise_in_another_cluster_ends_no_epoch_of_the_one_that_is_followed() -> None:
+    """A node without data may change its cluster; the leader that it leaves goes on."""
+
+    async def check() -> None:
+        follower = make_follower()
+        channel = await following(follower, "c1")
+        follower.release(9, "c2")
+        refusal = await channel.heard()
+        assert isinstance(refusal, Refusal)
+        assert (refusal.promised, refusal.cluster_id) == (0, "")
+        assert await channel.ended() == CLOSE_REFUSED
 
     run(check)
 
@@ -199,7 +268,7 @@ def test_visitor_gives_way_to_a_leader_whose_cluster_is_made() -> None:
     run(check)
 
 
-@pytest.mark.parametrize("message", [entries(put(1)), SnapshotBegin(1)])
+@pytest.mark.parametrize("message", [entries(put(1)), SnapshotBegin(1, 0)])
 def test_visitor_brings_nothing_before_its_base(message: LeaderMessage) -> None:
     """A node that belongs to no cluster would hold data that no leader could take back."""
 
@@ -282,7 +351,7 @@ def test_entries_in_any_order_are_applied_and_acknowledged_as_ranges() -> None:
         assert await channel.ask(entries(put(2), put(3), put(7))) == Ack(
             [SeqRange(2, 3), SeqRange(7, 7)]
         )
-        assert await channel.ask(entries(put(2), put(1))) == Ack([SeqRange(2, 2), SeqRange(1, 1)])
+        assert await channel.ask(entries(put(2), put(1))) == Ack([SeqRange(1, 2)])
         assert (follower.held.contiguous, follower.held.max_seq, follower.held.holes) == (3, 7, 3)
         assert set(follower.state.values()) == {"k1", "k2", "k3", "k7"}
 
@@ -302,10 +371,40 @@ def test_entry_at_a_position_that_is_held_changes_nothing() -> None:
     run(check)
 
 
+def repr_of_entry(entry: Entry) -> str:
+    """Names a test's entry in short."""
+    return repr(entry)[:70]
+
+
 @pytest.mark.parametrize(
     "bad",
-    [put(2, epoch=2), put(2, epoch=0), put(0), put(-1), Entry(1, 2, 9, "k", "v", None)],
-    ids=["later epoch", "earlier epoch", "no position", "negative", "unknown operation"],
+    [
+        put(2, epoch=2),
+        put(2, epoch=0),
+        put(0),
+        put(-1),
+        put(2**62 + 1),
+        Entry(1, 2, 9, "k", "v", None),
+        Entry(1, 2, int(Operation.PUT), "", "garbage", None),
+        Entry(1, 2, int(Operation.PUT), "k" * 200_000, "v", None),
+        Entry(1, 2, int(Operation.PUT), "é" * 40_000, "v", None),
+        Entry(1, 2, int(Operation.PUT), "k", None, None),
+        Entry(1, 2, int(Operation.PUT), "k", "v", None, (Change("a", "1"),)),
+        Entry(1, 2, int(Operation.PUT), "k", "v", "i" * 257),
+        Entry(1, 2, int(Operation.DELETE), "k", "v", None),
+        Entry(1, 2, int(Operation.DELETE), "", None, None),
+        Entry(1, 2, int(Operation.NOOP), "k", None, None),
+        Entry(1, 2, int(Operation.NOOP), "", "v", None),
+        Entry(1, 2, int(Operation.CONFIG), "", "garbage", None),
+        Entry(1, 2, int(Operation.CONFIG), "", None, None),
+        Entry(1, 2, int(Operation.CONFIG), "k", config_value(base().config), None),
+        Entry(1, 2, int(Operation.CONFIG), "", config_value(Config((), 0, 0, 0)), None),
+        Entry(1, 2, int(Operation.BATCH), "", None, None),
+        Entry(1, 2, int(Operation.BATCH), "k", None, None, (Change("a", "1"),)),
+        Entry(1, 2, int(Operation.BATCH), "", None, None, (Change("", "1"),)),
+        Entry(1, 2, int(Operation.BATCH), "", None, None, (Change("a", "1"), Change("a", "2"))),
+    ],
+    ids=repr_of_entry,
 )
 def test_entries_with_one_that_cannot_be_taken_are_refused_as_a_whole(bad: Entry) -> None:
     """None of the batch is applied, whatever stands before the bad one."""
@@ -313,7 +412,8 @@ def test_entries_with_one_that_cannot_be_taken_are_refused_as_a_whole(bad: Entry
     async def check() -> None:
         follower = make_follower()
         channel = await following(follower)
-        assert "cannot be taken" in await channel.refused(entries(put(1), bad))
+        reason = await channel.refused(entries(put(1), bad))
+        assert "cannot be taken" in reason or "cannot be read" in reason
         assert channel.close_code == CLOSE_PROTOCOL
         assert follower.is_empty
         assert follower.state.values() == {}
@@ -356,12 +456,33 @@ def test_snapshot_brings_keys_versions_and_the_position() -> None:
         channel = await following(follower)
         await channel.ask(entries(put(9, "newer", key="a")))
         state = state_of(a=Version("older", 1, 3), b=Version("b", 1, 4), c=Version(None, 1, 5))
-        for frame in await snapshot_frames(state, 8):
+        for frame in snapshot_frames(state, 8):
             channel.say_bytes(frame)
         assert await channel.heard() == CaughtUp(8)
         assert follower.state.values() == {"a": "newer", "b": "b"}
         assert follower.state.read("c") == Version(None, 1, 5)
         assert follower.held.contiguous == 9
+
+    run(check)
+
+
+def test_idempotency_keys_of_a_snapshot_displace_none_of_newer_entries() -> None:
+    """Entries come while the snapshot does, and its old keys at its end: the last are kept.
+
+    Else a retry of one of the newest writes would be written twice once this node leads.
+    """
+
+    async def check() -> None:
+        follower = make_follower(idempotency_keys=3)
+        channel = await following(follower)
+        newer = [put(seq, idempotency_key=f"i{seq}") for seq in (11, 12)]
+        await channel.ask(entries(*newer))
+        older = [RememberedWrite(f"i{seq}", b"f", 1, seq) for seq in (8, 9, 10)]
+        for frame in snapshot_frames(State(), 10, older):
+            channel.say_bytes(frame)
+        assert await channel.heard() == CaughtUp(10)
+        remembered = follower.idempotency.remembered(99)
+        assert [write.idempotency_key for write in remembered] == ["i10", "i11", "i12"]
 
     run(check)
 
@@ -372,7 +493,7 @@ def test_snapshot_cut_off_keeps_the_follower_with_its_cluster() -> None:
     async def check() -> None:
         follower = make_follower()
         channel = await following(follower)
-        frames = await snapshot_frames(state_of(a=Version("1", 1, 1)), 1)
+        frames = snapshot_frames(state_of(a=Version("1", 1, 1)), 1)
         for frame in frames[:-1]:
             channel.say_bytes(frame)
         await channel.ask(Heartbeat(0, 0))
@@ -380,10 +501,8 @@ def test_snapshot_cut_off_keeps_the_follower_with_its_cluster() -> None:
         assert follower.state.values() == {"a": "1"}
         assert follower.held.max_seq == 0
         stranger = Channel(follower)
-        answer = await stranger.ask(hello("c2"))
-        assert (answer.cluster_id, answer.contiguous) == ("c1", 0)
-        assert isinstance(await stranger.heard(), Refusal)
-        assert await stranger.ended() == CLOSE_REFUSED
+        assert "another cluster" in await stranger.refused(hello("c2"))
+        assert stranger.close_code == CLOSE_REFUSED
         await following(follower)
         assert follower.replica.meta.cluster_id == "c1"
 
@@ -402,5 +521,28 @@ def test_follower_keeps_no_more_entries_than_its_log_may_hold() -> None:
         await channel.ask(entries(*(put(seq) for seq in range(101, 131)), stable_seq=96))
         assert [entry.seq for entry in follower.replica.log.above(0)] == list(range(97, 131))
         await channel.leave()
+
+    run(check)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        msgspec.structs.replace(base(), config=Config(base().config.members, 2, 1, 1)),
+        msgspec.structs.replace(base(), config=Config(base().config.members[:1] * 2, 0, 0, 0)),
+        base(epoch=1, forced=2),
+    ],
+    ids=["more must confirm than there are", "one node twice", "forced by a later epoch"],
+)
+def test_base_with_which_no_epoch_can_have_begun_is_not_held(wrong: BaseRecord) -> None:
+    """The follower would be a voter of a cluster that cannot be, durably."""
+
+    async def check() -> None:
+        follower = make_follower()
+        channel = Channel(follower)
+        told = await channel.ask(hello())
+        assert await channel.refused(Base(wrong, told.incarnation))
+        assert channel.close_code == CLOSE_PROTOCOL
+        assert follower.replica.meta.base is None
 
     run(check)

@@ -6,12 +6,24 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
+from msgspec.structs import replace
 
 from kv_app import follower as follower_module
-from kv_app.messages import Ack, CaughtUp, Entry, Heartbeat, Operation, SeqRange, Version
+from kv_app import session as session_module
+from kv_app.messages import (
+    CLOSE_NORMAL,
+    CLOSE_REPLACED,
+    Ack,
+    CaughtUp,
+    Entry,
+    Heartbeat,
+    Operation,
+    SeqRange,
+    Version,
+)
 from kv_app.recovery import recover
 from kv_app.state import State
-from tests.kv_app.disks import Syncs, opened
+from tests.kv_app.disks import Syncs, append, opened
 from tests.kv_app.fake_leader import (
     Channel,
     entries,
@@ -257,7 +269,7 @@ def test_snapshot_is_acknowledged_after_its_sync(
         follower = make_follower(storage)
         channel = await following(follower)
         syncs.hold()
-        for frame in await snapshot_frames(state_of(a=Version("1", 1, 3)), 8):
+        for frame in snapshot_frames(state_of(a=Version("1", 1, 3)), 8):
             channel.say_bytes(frame)
         await until(lambda: follower.held.contiguous == 8)
         assert await channel.ask(Heartbeat(8, 8)) == Ack([])
@@ -283,14 +295,14 @@ def test_snapshot_stays_newer_than_the_entries_that_it_replaces(
             old = [put(seq, "old", key=key) for seq, key in enumerate("abcd", 1)]
             await channel.ask(entries(*old))
             state = state_of(a=Version("new", 1, 90), b=Version("new", 1, 91))
-            *parts, end = await snapshot_frames(state, 100)
+            *parts, end = snapshot_frames(state, 100)
+            channel.say(entries(put(5, "old", key="e"), stable_seq=5))
             for frame in parts:
                 channel.say_bytes(frame)
-            for seq in (101, 102, 103):
-                await channel.ask(entries(put(seq, key="e"), stable_seq=100))
+            assert await channel.heard() == Ack([SeqRange(5, 5)])  # its sync is over, and a fold
             channel.say_bytes(end)
             assert await channel.heard() == CaughtUp(100)
-            assert follower.state.values() == {"a": "new", "b": "new", "e": "v"}
+            assert follower.state.values() == {"a": "new", "b": "new"}
             await channel.leave()
             await follower.stop()
         await recovered_equals(follower, folder)
@@ -312,13 +324,49 @@ def test_key_that_a_snapshot_has_no_more_does_not_come_back_with_a_restart(
                 await channel.ask(entries(put(seq, key=key), stable_seq=seq))
             assert [key for key, _ in storage.versions()] == list("abcd")
             await channel.ask(entries(put(101, "newer", key="b")))
-            for frame in await snapshot_frames(state_of(a=Version("v", 1, 1)), 100):
+            for frame in snapshot_frames(state_of(a=Version("v", 1, 1)), 100):
                 channel.say_bytes(frame)
             assert await channel.heard() == CaughtUp(100)
             assert follower.state.values() == {"a": "v", "b": "newer"}
             await channel.leave()
             await follower.stop()
         await recovered_equals(follower, folder)
+
+    run(check)
+
+
+def test_restart_remembers_a_deletion_until_it_is_folded(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a snapshot that has the key no more would leave it on the disk, to come back."""
+    monkeypatch.setattr("kv_app.group_commit.FOLD_EVERY", 2)
+    monkeypatch.setattr("kv_app.storage.MIN_FOLD", 1)
+    settings = {"log_entries": 1}
+
+    async def check() -> None:
+        with opened(folder, node_id="f1") as storage:
+            channel = await following(make_follower(storage, **settings))
+            await channel.ask(entries(put(1, key="a"), put(2, key="b"), stable_seq=2))
+            assert [key for key, _ in storage.versions()] == ["a", "b"]
+            monkeypatch.setattr("kv_app.group_commit.FOLD_EVERY", 1000)
+            gone = Entry(1, 3, int(Operation.DELETE), "a", None, None)
+            await channel.ask(entries(gone, *(put(seq) for seq in range(4, 9)), stable_seq=8))
+            storage.save(replace(storage.meta, stable=(1, 8)))
+            await channel.leave()
+        with opened(folder, node_id="f1") as storage:
+            follower = make_follower(storage, **settings)
+            assert follower.replica.settled_seq == 8
+            version = follower.state.read("a")
+            assert version is not None
+            assert version.value is None
+            channel = await following(follower)
+            for frame in snapshot_frames(state_of(b=Version("v", 1, 2)), 20):
+                channel.say_bytes(frame)
+            assert await channel.heard() == CaughtUp(20)
+            await channel.leave()
+            await follower.stop()
+        with opened(folder, node_id="f1") as storage:
+            assert make_follower(storage, **settings).state.values() == {"b": "v"}
 
     run(check)
 
@@ -341,7 +389,7 @@ def test_key_that_was_deleted_long_before_a_snapshot_does_not_come_back_with_a_r
             await channel.ask(entries(deletion, stable_seq=12))
             for seq in range(13, 17):
                 await channel.ask(entries(put(seq, key="b"), stable_seq=seq))
-            for frame in await snapshot_frames(state_of(b=Version("new", 1, 90)), 100):
+            for frame in snapshot_frames(state_of(b=Version("new", 1, 90)), 100):
                 channel.say_bytes(frame)
             assert await channel.heard() == CaughtUp(100)
             assert follower.state.values() == {"b": "new"}
@@ -350,6 +398,71 @@ def test_key_that_was_deleted_long_before_a_snapshot_does_not_come_back_with_a_r
         await recovered_equals(follower, folder)
 
     run(check)
+
+
+def test_key_that_a_snapshot_has_no_more_goes_from_beneath_an_uncommitted_write_on_disk_too(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the deleted value is back after a restart, once that write is taken back."""
+    monkeypatch.setattr("kv_app.group_commit.FOLD_EVERY", 1)
+
+    async def check() -> None:
+        with opened(folder, node_id="f1") as storage:
+            follower = make_follower(storage)
+            channel = await following(follower)
+            await channel.ask(entries(put(1, "deleted since", key="a"), stable_seq=1))
+            assert [key for key, _ in storage.versions()] == ["a"]
+            await channel.ask(entries(put(101, "not committed", key="a")))
+            for frame in snapshot_frames(State(), 100):
+                channel.say_bytes(frame)
+            assert await channel.heard() == CaughtUp(100)
+            await channel.leave()
+            await follower.stop()
+        with opened(folder, node_id="f1") as storage:
+            found = recover(storage, 100)
+            assert found.state.values() == {"a": "not committed"}
+            found.state.revert()
+            assert found.state.values() == {}
+
+    run(check)
+
+
+def test_last_idempotency_keys_are_the_same_after_entries_out_of_order_a_fold_and_a_restart(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the disk forgets follows positions, as what is remembered does, not arrival."""
+    monkeypatch.setattr("kv_app.group_commit.FOLD_EVERY", 1)
+
+    async def check() -> None:
+        with opened(folder, node_id="f1") as storage:
+            follower = make_follower(storage, idempotency_keys=3)
+            channel = await following(follower)
+            for seq in (1, 4, 3, 2, 5):
+                await channel.ask(entries(put(seq, idempotency_key=f"i{seq}")))
+            for seq in (6, 7):
+                await channel.ask(entries(put(seq), stable_seq=5))
+            assert storage.meta.folded == (1, 5)
+            keys = [write.idempotency_key for write in follower.idempotency.remembered(99)]
+            assert keys == ["i3", "i4", "i5"]
+            await channel.leave()
+            await follower.stop()
+        with opened(folder, node_id="f1") as storage:
+            found = recover(storage, 3).idempotency
+            assert [write.idempotency_key for write in found.remembered(99)] == keys
+
+    run(check)
+
+
+def test_idempotency_key_that_was_used_again_means_the_same_after_a_restart(folder: Path) -> None:
+    """Of two writes with it on the disk the newer one counts, folded or not."""
+    for folded in (0, 1, 2):
+        with opened(folder / str(folded), node_id="f1") as storage:
+            append(storage, *(put(seq, idempotency_key="again") for seq in (1, 2)))
+            if folded:
+                storage.fold((1, folded), (1, folded), 100)
+            found = recover(storage, 100).idempotency.find("again")
+            assert found is not None
+            assert found.seq == 2
 
 
 def test_welcome_waits_for_the_disk_so_that_all_it_names_is_durable(
@@ -380,3 +493,53 @@ def test_welcome_waits_for_the_disk_so_that_all_it_names_is_durable(
         await follower.stop()
 
     run(check)
+
+
+def test_channel_replaced_while_its_welcome_waits_for_the_disk_ends_like_any_other(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is raised into the server, and its leader is told why."""
+    syncs = Syncs(storage, monkeypatch)
+
+    async def check() -> None:
+        follower = make_follower(storage)
+        channel = Channel(follower)
+        await channel.give_base(await channel.ask(hello()))
+        syncs.hold()
+        began = syncs.began
+        channel.say(entries(put(1)))
+        await until(lambda: syncs.began > began)
+        waiting, last = Channel(follower), Channel(follower)
+        waiting.say(hello())
+        await channel.ended()
+        last.say(hello())
+        assert await waiting.ended() == CLOSE_REPLACED
+        syncs.release()
+        assert (await last.heard()).contiguous == 1
+        await last.leave()
+        await follower.stop()
+
+    run(check)
+
+
+def test_channel_that_cannot_acknowledge_for_a_bug_ends_instead_of_staying_without_a_word(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its heartbeats would go on, and the leader wait for ever; a new channel tries again."""
+    syncs = Syncs(storage, monkeypatch)
+
+    def fail(_: object) -> None:
+        raise ValueError("a bug of the tests")
+
+    async def check() -> None:
+        follower = make_follower(storage)
+        channel = Channel(follower)
+        await channel.give_base(await channel.ask(hello()))
+        assert syncs.ended == syncs.began
+        monkeypatch.setattr(session_module, "to_ranges", fail)
+        channel.say(entries(put(1)))
+        assert await channel.ended() == CLOSE_NORMAL
+        await follower.stop()
+
+    run(check)
+    assert "a bug of the tests" in caplog.text

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -31,6 +32,7 @@ class SpyStorage:
         calls: What was asked, in order.
         sync_threads: Where each sync ran.
         gate: A sync ends only while it is set.
+        fold_at_once: How many entries one fold moves at most.
     """
 
     def __init__(self, folded: Position = (0, 0)) -> None:
@@ -40,6 +42,7 @@ class SpyStorage:
         self.gate = threading.Event()
         self.gate.set()
         self.failing = ""
+        self.fold_at_once = 1 << 30
 
     def append(self, entries: list[tuple[int, int, bytes]]) -> None:
         """Notes the positions."""
@@ -54,7 +57,9 @@ class SpyStorage:
     def fold(self, upto: Position, stable: Position, entries: int) -> Position:
         """Notes it."""
         self._note("fold", upto, stable, entries)
-        return upto
+        reached = min(upto[1], self.meta.folded[1] + self.fold_at_once)
+        self.meta = msgspec.structs.replace(self.meta, folded=(upto[0], reached))
+        return self.meta.folded
 
     def forget_remembered(self, below: Position) -> None:
         """Notes it."""
@@ -280,6 +285,48 @@ def test_old_entries_are_folded_with_a_commit_once_there_are_many(
         await until(lambda: commits.durable)
         assert commits.storage.calls[3:] == expected
         await commits.group.close()
+
+    run(check)
+
+
+def test_fold_of_many_entries_goes_on_in_later_turns_of_the_loop() -> None:
+    """However many came with one commit, requests are served between two steps."""
+
+    async def check() -> None:
+        commits = Commits(SpyStorage(folded=(1, 10)))
+        commits.storage.fold_at_once = 4
+        commits.group.fold_to = (1, FOLD_EVERY + 10)
+        commits.add(1, 5)
+        await until(lambda: commits.durable)
+        turns = 0
+        while commits.storage.meta.folded[1] < 20:
+            turns += 1
+            await asyncio.sleep(0)
+        folds = [call[3] for call in commits.storage.calls if call[0] == "fold"]
+        assert folds == [10, 6, 2]
+        assert turns >= 2
+        await commits.group.close()
+
+    run(check)
+
+
+def test_fold_under_way_ends_with_what_it_folds() -> None:
+    """A log that is replaced, and a database that is closed, are left alone."""
+
+    async def check() -> None:
+        for end in ("drop", "close"):
+            commits = Commits(SpyStorage(folded=(1, 10)))
+            commits.storage.fold_at_once = 1
+            commits.group.fold_to = (1, FOLD_EVERY + 10)
+            commits.add(1, 3)
+            await until(lambda commits=commits: commits.storage.meta.folded[1] > 10)
+            if end == "drop":
+                commits.group.drop()
+            await commits.group.close()
+            folded = commits.storage.meta.folded
+            for _ in range(5):
+                await asyncio.sleep(0)
+            assert commits.storage.meta.folded == folded
 
     run(check)
 

@@ -99,8 +99,6 @@ UNREADABLE = {
     "unknown coding": b"PUT /a HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\nabc",
     "header without a name": b"GET /a HTTP/1.1\r\n: x\r\n\r\n",
     "space in a header's name": b"GET /a HTTP/1.1\r\nHost : x\r\n\r\n",
-    "another protocol": b"PUT /a HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n"
-    b"Content-Length: 3\r\n\r\nabc",
     "a tunnel": b"CONNECT example.com:80 HTTP/1.1\r\n\r\n",
     "a channel without its key": CHANNEL.replace(b"Sec-WebSocket-Key", b"Nothing"),
     "a channel of an old version": CHANNEL.replace(b"Version: 13", b"Version: 8"),
@@ -175,6 +173,70 @@ def test_any_bytes_get_well_formed_answers_or_none(data: list[bytes]) -> None:
             assert client.transport.is_closed
             for answer in read_answers(client.transport.sent):
                 assert answer.status == 200 or answer.error["code"] in {"malformed", "too_large"}
+
+    serve(check)
+
+
+# --- other protocols ---------------------------------------------------------------------------
+
+# As Java's HttpClient asks for HTTP/2 with every first request.
+H2C = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAA\r\n"
+OFFERS = {
+    "a read": GET[:-2] + H2C + b"\r\n",
+    "a write": PUT_HEAD[:-2] + H2C + b"\r\nabc",
+    "a write in chunks": CHUNKED[:-2] + H2C + b"\r\n2\r\nab\r\n1\r\nc\r\n0\r\n\r\n",
+    "a write without a body": b"PUT /a HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n"
+    + H2C
+    + b"\r\n",
+}
+
+
+@pytest.mark.parametrize("offer", OFFERS.values(), ids=list(OFFERS))
+@pytest.mark.parametrize("size", [1, 7, 60, 10_000])
+def test_request_that_offers_another_protocol_is_answered_in_this_one(
+    offer: bytes, size: int
+) -> None:
+    """The offer is ignored (RFC 9110, 7.8), the body read, and the connection kept."""
+    stream = offer + PUT_HEAD + b"def" + offer + GET
+
+    async def check(server: Server) -> None:
+        client = server.connect()
+        for first in range(0, len(stream), size):
+            client.send(stream[first : first + size])
+            if size < 100:
+                await settle()
+        answers = await client.answered(4)
+        own = answers[0].body
+        assert own.partition(b" ")[2] == (b"abc" if b"abc" in offer or b"2\r\n" in offer else b"")
+        assert [answer.body for answer in answers] == [own, b"/p def", own, b"/a "]
+        assert server.app.seen[0][1]["upgrade"] == "h2c"
+        assert not client.is_ended
+
+    serve(check)
+
+
+def test_body_behind_an_offer_of_another_protocol_has_its_limit() -> None:
+    """The offer opens no way around what holds for a request."""
+
+    async def check(server: Server) -> None:
+        for length in (b"Content-Length: 1000000000", b"Transfer-Encoding: chunked"):
+            client = server.connect()
+            client.send(b"PUT /p HTTP/1.1\r\nHost: x\r\n" + length + b"\r\n" + H2C + b"\r\n")
+            await settle()
+            client.send(b"zz" if b"chunked" in length else b"ab")
+            await refused(client, "malformed" if b"chunked" in length else "too_large")
+
+    serve(check)
+
+
+def test_last_request_of_a_connection_stays_the_last_with_an_offer() -> None:
+    """``Connection: close`` beside the offer is heeded."""
+
+    async def check(server: Server) -> None:
+        client = server.connect()
+        client.send(GET[:-2] + H2C.replace(b"Upgrade,", b"close, Upgrade,") + b"\r\n")
+        assert (await client.answered())[0].body == b"/a "
+        assert client.is_ended
 
     serve(check)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,7 +19,10 @@ from kv_app.formation import Standing
 from kv_app.leader import MAX_WAITERS_PER_WRITE, Leader
 from kv_app.links import status_of, switch_link
 from kv_app.messages import CLOSE_REFUSED, BaseHeld, Entries, Operation, Version
+from kv_app.meta import BaseRecord, Config, Member, Promise
+from kv_app.settings import Settings
 from tests.kv_app.fakes import Clock, FakeNetwork, run, until
+from tests.kv_app.roles import make_replica
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -275,6 +279,105 @@ def test_write_that_a_lower_quorum_cannot_help_is_not_told_to_lower_it(
     run(check)
 
 
+def test_position_that_the_log_has_dropped_is_reached(make_network: MakeNetwork) -> None:
+    """All up to the newest committed entry is shown, whether the log still has it or not."""
+
+    async def check() -> None:
+        network = make_network(1)
+        leader = await network.start_leader(write_quorum=1, log_entries=1)
+        put(leader, "a")
+        await network[1].client.has_sent(1)
+        network[1].client.acknowledge(1)
+        await until(lambda: leader.stable_seq == 1)
+        put(leader, "b")
+        assert leader.log.first_seq == 2
+        assert await leader.reads.wait("another", 1, 1)
+        await leader.stop()
+
+    run(check)
+
+
+@pytest.mark.parametrize(
+    ("settings", "is_told"),
+    [
+        (Settings(write_quorum=2, is_write_quorum_set=True), True),
+        (Settings(write_quorum=1, is_write_quorum_set=True), False),
+        (Settings(write_quorum=2), False),
+    ],
+    ids=["another k", "the same k", "the default"],
+)
+def test_restart_with_another_write_quorum_says_which_k_is_in_force(
+    caplog: pytest.LogCaptureFixture, settings: Settings, *, is_told: bool
+) -> None:
+    """The variable is for a new cluster; who sets it must not believe that it holds."""
+
+    async def check() -> None:
+        replica = make_replica(settings)
+        members = (Member(settings.node_id, settings.advertise_url),)
+        promise = Promise(2, settings.node_id, "attempt")
+        # It has wanted k=1 since, and waits for a follower to have it.
+        record = BaseRecord(2, settings.node_id, "life", Config(members, 0, 0, 1), 0)
+        replica.save(cluster_id="c", promise=promise, base=record)
+        leader = Leader(replica, promise, base=record)
+        leader.start()
+        await leader.stop()
+
+    with caplog.at_level(logging.INFO, logger="kv_app.leader"):
+        run(check)
+    [line] = [one.getMessage() for one in caplog.records if "open for writes" in one.getMessage()]
+    told = "; WRITE_QUORUM=2 is for a new cluster only, change k with POST /admin/quorum"
+    assert line == "open for writes with k=0 in epoch 2" + told * is_told
+
+
+def test_leader_that_waits_for_followers_says_why_each_is_not_connected(
+    make_network: MakeNetwork,
+) -> None:
+    """Else only the followers' logs would tell that all were started with one name, say."""
+
+    async def check() -> None:
+        network = make_network(4)
+        for number in (2, 3, 4):
+            network[number].node_id = network[1].node_id
+        leader = network.make_leader(write_quorum=1)
+        leader.start()
+        await until(lambda: sum("is also that of" in link.detail for link in leader.links) == 3)
+        await until(lambda: any(link.is_connected for link in leader.links))
+        connected = next(link.url for link in leader.links if link.is_connected)
+        others = ", ".join(url for url in network.followers if url != connected)
+        shared = f"NODE_ID 'f1' is also that of {connected}; give each node its own"
+        why = f"not connected: {others} ({shared})"
+        assert refused(leader)["message"].endswith(f"hold no data, 1 have; {why}.")
+        assert leader.readiness().reason.endswith(f"hold no data, 1 have; {why}")
+        await leader.stop()
+
+    run(check)
+
+
+def test_leader_names_no_more_than_two_reasons_for_followers_that_are_away(
+    make_network: MakeNetwork,
+) -> None:
+    """The sentence goes to every client; all of them are in ``GET /admin/links``."""
+
+    async def check() -> None:
+        network = make_network(5)
+        leader = await network.start_leader(write_quorum=2)
+        for number, reason in ((1, "frozen"), (2, "cut"), (3, "gone"), (4, "cut")):
+            network[number].is_reachable = False
+            network[number].client.close(1000, reason)
+        for number, reason in ((1, "frozen"), (2, "cut"), (3, "gone"), (4, "cut")):
+            link = leader.links[number - 1]
+            await until(lambda link=link: not link.is_connected)
+            link.detail = reason
+        assert leader.readiness().reason == (
+            "1 of 5 followers count, k is 2; not connected: http://f2:1, http://f4:1 (cut); "
+            "http://f1:1 (frozen); 1 more"
+        )
+        assert "not connected" not in refused(leader)["message"]
+        await leader.stop()
+
+    run(check)
+
+
 def test_quorum_beyond_the_followers_is_refused_on_every_write(
     make_network: MakeNetwork,
 ) -> None:
@@ -360,6 +463,22 @@ def test_log_behind_a_write_that_waits_is_bounded(make_network: MakeNetwork) -> 
 
 
 # --- idempotency ------------------------------------------------------------------------------
+
+
+def test_refusal_of_a_full_log_names_the_setting_that_is_full(make_network: MakeNetwork) -> None:
+    """A few large values fill it by their bytes: more entries would not help."""
+
+    async def check() -> None:
+        network = make_network(1)
+        leader = await network.start_leader(write_quorum=1, log_bytes=1 << 20)
+        for _ in range(2):
+            leader.append(Operation.PUT, "key", "v" * 300_000, None)
+        with pytest.raises(TooManyInFlightError, match="or raise LOG_BYTES") as refusal:
+            put(leader)
+        assert refusal.value.details == {"limit": "LOG_BYTES"}
+        await leader.stop()
+
+    run(check)
 
 
 def test_retry_with_the_same_key_is_the_same_write(make_network: MakeNetwork) -> None:

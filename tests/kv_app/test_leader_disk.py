@@ -260,3 +260,27 @@ def test_leaders_entries_are_folded_up_to_what_is_stable(
         assert [entry.seq for entry in storage.entries()][-11:] == list(range(20, 31))
 
     run(check)
+
+
+def test_deletions_are_forgotten_once_neither_log_nor_disk_has_what_they_delete(
+    make_network: MakeNetwork, storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They would take memory for ever; and too early, a restart would bring the keys back."""
+    monkeypatch.setattr("kv_app.group_commit.FOLD_EVERY", 4)
+    monkeypatch.setattr("kv_app.storage.MIN_FOLD", 1)
+
+    async def check() -> None:
+        network = make_network(1)
+        leader = await network.start_leader(storage, write_quorum=1, log_entries=8)
+        for seq in range(1, 31):
+            leader.append(Operation.DELETE, f"k{seq}", None, None)
+            await network[1].client.has_sent(seq)
+            network[1].client.acknowledge(seq)
+            await until(lambda seq=seq: leader.stable_seq == seq)
+            gone = min(leader.log.first_seq - 1, storage.meta.folded[1])
+            # Looked at when the entry was appended: at most a fold and an entry are newer.
+            assert seq - gone <= leader.state.tombstones <= seq - gone + 8
+        assert leader.state.tombstones < 20
+        await leader.stop()
+
+    run(check)

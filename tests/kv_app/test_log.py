@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import tracemalloc
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,11 +21,13 @@ from kv_app.log import (
     LogRecord,
     fingerprint_of,
     memory_of,
+    memory_of_record,
     to_ranges,
 )
 from kv_app.messages import Change, Entry, Operation, RememberedWrite, SeqRange
 
 if TYPE_CHECKING:
+    import random
     from collections.abc import Iterable
 
 NO_LIMIT = 1 << 40
@@ -125,6 +129,17 @@ def test_held_positions_of_a_snapshot_start_contiguous() -> None:
     assert held.add(8)
 
 
+def test_held_positions_above_a_hole_take_no_memory_of_their_own() -> None:
+    """A range stays one: a peer may name one that no memory could hold, position by position."""
+    held = HeldPositions(3)
+    held.add_range(5, 1 << 62)
+    held.add_range(10, 1 << 61)
+    assert held.ranges_above() == [SeqRange(5, 1 << 62)]
+    assert held.holes == 1
+    assert held.add(4)
+    assert (held.contiguous, held.ranges_above()) == (1 << 62, [])
+
+
 # --- ranges -----------------------------------------------------------------------------------
 
 
@@ -188,7 +203,7 @@ def test_log_trim_drops_the_oldest_over_capacity_and_nothing_above_stable(
 
 @given(
     capacity=st.integers(min_value=1, max_value=8),
-    max_bytes=st.integers(min_value=1, max_value=60),
+    max_bytes=st.integers(min_value=1, max_value=3000),
     sizes=st.lists(st.integers(min_value=0, max_value=30), max_size=20),
     stable=st.integers(min_value=0, max_value=20),
 )
@@ -200,6 +215,7 @@ def test_log_trim_drops_the_oldest_while_either_limit_is_exceeded(
     log = Log(capacity, max_bytes, last_seq=100)
     for seq, size in enumerate(sizes, 101):
         log.append(make_record(seq, size_bytes=size))
+    sizes = [size + memory_of_record(make_record(101)) for size in sizes]
     assert log.size_bytes == sum(sizes)
     log.trim(100 + stable)
     dropped = 0
@@ -213,15 +229,53 @@ def test_log_trim_drops_the_oldest_while_either_limit_is_exceeded(
 
 
 @pytest.mark.parametrize(
-    ("size_bytes", "stable", "has_room"), [(9, 0, True), (10, 0, False), (10, 1, True)]
+    ("spare_bytes", "stable", "has_room"), [(1, 0, True), (0, 0, False), (0, 1, True)]
 )
 def test_log_that_is_full_of_bytes_has_room_once_something_may_be_dropped(
-    size_bytes: int, stable: int, *, has_room: bool
+    spare_bytes: int, stable: int, *, has_room: bool
 ) -> None:
     """One entry may exceed the limit, but none joins it."""
-    log = Log(100, 10)
-    log.append(make_record(1, size_bytes=size_bytes))
+    record = make_record(1)
+    log = Log(100, memory_of_record(record) + spare_bytes)
+    log.append(record)
     assert log.has_room(stable) is has_room
+
+
+@pytest.mark.parametrize(
+    ("capacity", "records", "limit"), [(2, 2, "LOG_ENTRIES"), (20, 2, "LOG_BYTES")]
+)
+def test_log_names_the_setting_that_keeps_it_short(capacity: int, records: int, limit: str) -> None:
+    """Who raises the other one is helped by nothing."""
+    log = Log(capacity, 10_000)
+    for seq in range(1, records + 1):
+        log.append(make_record(seq, size_bytes=4000))
+    assert log.limit == limit
+
+
+@pytest.mark.parametrize("text", ["x" * 20, "x" * 1000, "é漢" * 500])
+@pytest.mark.parametrize("idempotency_key", [None, "a name of the client's own choice"])
+def test_log_counts_about_what_its_records_take_in_memory(
+    text: str, idempotency_key: str | None
+) -> None:
+    """``LOG_BYTES`` is a limit of memory: a record holds its texts beside their encoded form."""
+    records = 500
+    log, replicas = Log(records, NO_LIMIT), EntryLog(records, NO_LIMIT)
+    encode = msgspec.msgpack.Encoder().encode
+    decode = msgspec.msgpack.Decoder(Entry).decode
+    name = f"{idempotency_key} %d" if idempotency_key else None
+    tracemalloc.start()
+    for seq in range(1, records + 1):
+        name_of_one = name % seq if name else None
+        entry = Entry(1, seq, int(Operation.PUT), f"key {seq}", f"{text} {seq}", name_of_one)
+        log.append(LogRecord(entry, encode(entry), 10**15 + seq, DelayModel(), 1, 1))
+    taken, _ = tracemalloc.get_traced_memory()
+    frames = [record.encoded for record in log]
+    before, _ = tracemalloc.get_traced_memory()
+    replicas.extend(map(decode, frames))
+    after, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert 0.6 < log.size_bytes / taken < 1.4
+    assert 0.6 < replicas.size_bytes / (after - before) < 1.8
 
 
 @given(
@@ -242,25 +296,14 @@ def test_log_has_room_exactly_when_a_trim_keeps_one_more_within_capacity(
     assert has_room == (len(log) <= capacity)
 
 
-@given(st.integers(min_value=0, max_value=20), st.sets(SMALL_SEQS))
-def test_log_missing_from_a_replica_is_the_difference_ascending(
-    entries: int, seqs: set[int]
-) -> None:
-    """A replica gets exactly what it lacks."""
-    log, held = make_log(entries), HeldPositions()
-    for seq in seqs:
-        held.add(seq)
-    missing = [record.entry.seq for record in log.missing_from(held)]
-    assert missing == [seq for seq in range(1, entries + 1) if seq not in seqs]
-
-
-def test_log_missing_from_a_replica_that_is_too_far_behind_says_so() -> None:
-    """Once the log has dropped what a replica lacks, only the whole state helps."""
-    log = make_log(10, capacity=4)
+def test_log_between_two_positions_is_all_that_is_there_ascending() -> None:
+    """Who catches up reads it part by part."""
+    log = make_log(10, capacity=6)
     log.trim(10)
-    with pytest.raises(LookupError, match="starts at 7"):
-        list(log.missing_from(HeldPositions(5)))
-    assert [record.entry.seq for record in log.missing_from(HeldPositions(6))] == [7, 8, 9, 10]
+    assert [record.entry.seq for record in log.between(5, 8)] == [5, 6, 7, 8]
+    assert log.between(8, 7) == []
+    with pytest.raises(KeyError):
+        log.between(4, 5)
 
 
 # --- the entries of a replica ------------------------------------------------------------------
@@ -332,6 +375,14 @@ def test_log_of_a_replica_holds_the_newest_entries_within_its_limits(
             == [model[seq] for seq in sorted(model) if seq > 20]
         )
         assert (len(log), log.size_bytes) == (len(model), size_of(model.values()))
+
+
+def test_entries_between_positions_far_apart_are_found_without_a_walk() -> None:
+    """A snapshot moves a replica over millions of positions of which it has no entry."""
+    log = EntryLog(10, NO_LIMIT)
+    log.extend(make_record(seq).entry for seq in (7, 5, 9))
+    assert [entry.seq for entry in log.between(1, 1 << 62)] == [5, 7, 9]
+    assert [entry.seq for entry in log.between(6, 8)] == [7]
 
 
 # --- idempotency keys --------------------------------------------------------------------------
@@ -413,7 +464,7 @@ def test_idempotency_index_tells_what_it_remembers_and_is_restored_from_it() -> 
     assert len(index) == 3
     assert index.is_full
     assert index.oldest() == (1, 2)
-    told = index.remembered(3)
+    told = list(index.remembered(3))
     assert [(write.idempotency_key, write.epoch, write.seq) for write in told] == [
         ("i2", 1, 2),
         ("i3", 1, 3),
@@ -429,14 +480,64 @@ def test_idempotency_index_tells_what_it_remembers_and_is_restored_from_it() -> 
     assert restored.find("i2") is None
 
 
-def test_idempotency_index_keeps_the_first_write_of_a_key() -> None:
-    """Entries come again and in any order; a key never changes its position."""
+@given(
+    capacity=st.integers(min_value=0, max_value=5),
+    uses=st.dictionaries(
+        st.integers(min_value=1, max_value=30), st.sampled_from("abcdefg"), max_size=20
+    ),
+    order=st.randoms(use_true_random=False),
+    upto=st.integers(min_value=0, max_value=31),
+)
+def test_idempotency_index_remembers_the_highest_positions_in_whatever_order_they_come(
+    capacity: int, uses: dict[int, str], order: random.Random, upto: int
+) -> None:
+    """Live entries come before the older keys of a snapshot: the newest are never forgotten.
+
+    Of a key that was used again the newest write counts.
+    """
+    index = IdempotencyIndex(capacity)
+    for seq in order.sample(sorted(uses), len(uses)):
+        if order.random() < 0.5:
+            index.remember(make_record(seq, uses[seq]).entry)
+        else:
+            index.restore(RememberedWrite(uses[seq], b"f", 1, seq))
+    newest = {key: seq for seq, key in sorted(uses.items())}
+    model = sorted((seq, key) for key, seq in newest.items())
+    model = model[len(model) - min(capacity, len(model)) :]
+    told = list(index.remembered(upto))
+    assert [(one.seq, one.idempotency_key) for one in told] == [
+        (seq, key) for seq, key in model if seq <= upto
+    ]
+    found = {key: index.find(key) for key in uses.values()}
+    assert {key: one.seq for key, one in found.items() if one} == {key: seq for seq, key in model}
+    assert index.oldest() == ((1, model[0][0]) if model else (0, 0))
+    assert (len(index), index.is_full) == (len(model), len(model) == capacity)
+
+
+def test_idempotency_index_takes_the_newer_write_of_a_key_that_was_used_again() -> None:
+    """A leader that forgot a key takes another write with it: all replicas then mean that one."""
     index = IdempotencyIndex(3)
     index.remember(make_record(4, "a").entry)
     index.remember(make_record(9, "a", epoch=2).entry)
     index.restore(RememberedWrite("a", b"f", 1, 1))
-    assert index.oldest() == (1, 4)
+    assert index.oldest() == (2, 9)
     assert len(index) == 1
+    index.forget(make_record(4, "a").entry)  # another write's
+    assert index.find("a") is not None
+
+
+def test_idempotency_index_forgets_a_dropped_key_that_came_late() -> None:
+    """It is not there any more, and does not count when the next ones are forgotten."""
+    index = IdempotencyIndex(2)
+    for seq in (9, 3):
+        index.remember(make_record(seq, f"i{seq}").entry)
+    index.forget(make_record(3, "i3").entry)
+    assert (len(index), index.oldest()) == (1, (1, 9))
+    for seq in (4, 8):
+        index.remember(make_record(seq, f"i{seq}").entry)
+    assert [write.seq for write in index.remembered(99)] == [8, 9]
+    index.forget(make_record(9, "i9").entry)
+    assert index.oldest() == (1, 8)
 
 
 operations = st.tuples(

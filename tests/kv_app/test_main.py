@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
+import logging
 import math
+import sys
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+from websockets.client import ClientProtocol
+from websockets.uri import parse_uri
 
-from kv_app.main import NodeApp, create_app
+from kv_app.main import NodeApp, configure_log, create_app, log_format
 from kv_app.settings import Settings
 from tests.kv_app.fakes import run, until
 from tests.kv_app.nodes import error_of, serve, serve_follower, wait_ready
@@ -32,15 +37,44 @@ DUMP: dict[str, Any] = {
     "path": "/dump",
     "raw_path": b"/dump",
     "query_string": b"",
-    "headers": [],
+    "headers": [(b"host", b"127.0.0.1")],
     "server": ("127.0.0.1", 80),
 }
+
+
+@pytest.mark.parametrize("level", ["debug", "info", "warning", "error"])
+def test_log_of_any_level_has_neither_token_nor_data(
+    level: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Libraries write down headers and whole messages at their lower levels."""
+    log = io.StringIO()
+    monkeypatch.setattr(logging.root, "handlers", [])
+    monkeypatch.setattr(sys, "stderr", log)
+    levels = [(logger, logger.level) for logger in (logging.root, logging.getLogger("kv_app"))]
+    try:
+        configure_log(Settings(node_id="n1", log_level=level))
+        for name in ("kv_app.channel", "websockets.client", "httpcore.http11", "httpx", "any"):
+            for severity in (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR):
+                logging.getLogger(name).log(severity, "%s %d", name, severity)
+        handshake = ClientProtocol(parse_uri("ws://127.0.0.1:1/"))
+        request = handshake.connect()
+        request.headers["Authorization"] = "Bearer secret"
+        handshake.send_request(request)
+    finally:
+        for logger, before in levels:
+            logger.setLevel(before)
+    lines = log.getvalue().splitlines()
+    assert not [line for line in lines if "secret" in line]
+    asked = getattr(logging, level.upper())
+    for name, lowest in (("kv_app.channel", asked), ("any", max(asked, logging.WARNING))):
+        told = [int(line.split()[-1]) for line in lines if f" {name}: " in line]
+        assert told == [severity for severity in (10, 20, 30, 40) if severity >= lowest]
 
 
 async def fill(app: NodeApp) -> None:
     """Writes many keys."""
     transport = httpx.ASGITransport(app=app)
-    async with httpx.AsyncClient(transport=transport, base_url="http://node") as client:
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000") as client:
         operations = [{"op": "put", "key": f"key{n}", "value": "x" * 1000} for n in range(KEYS)]
         for first in range(0, KEYS, 1000):
             batch = {"operations": operations[first : first + 1000]}
@@ -77,6 +111,13 @@ def node_of(client: httpx.AsyncClient) -> Node:
 async def hang(*_: object) -> None:
     """Stands for what may take longer than a node has to stop."""
     await asyncio.Event().wait()
+
+
+def test_name_with_a_percent_sign_is_logged_as_it_is() -> None:
+    """It is a text, and no part of the format: systemd's templates put one in by mistake."""
+    record = logging.LogRecord("kv_app", logging.INFO, "", 1, "up for %d s", (5,), None)
+    line = logging.Formatter(log_format("kv-%i %(message)s %%")).format(record)
+    assert line.endswith(" kv-%i %(message)s %% INFO kv_app: up for 5 s")
 
 
 def test_dump_that_nobody_takes_any_more_is_given_up() -> None:

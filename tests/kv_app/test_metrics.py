@@ -217,6 +217,7 @@ def test_lag_of_a_follower_is_what_it_has_not_acknowledged_and_how_old_that_is(
             network[1].client.acknowledge(seq)
         await until(lambda: leader.links[0].held.contiguous == 4)
         samples = await scrape(client)
+        assert samples["follower_waiting_entries"][second,] == 0
         assert samples["replication_lag_entries"][first,] == 0
         assert samples["replication_lag_ms"][first,] == 0
 
@@ -257,6 +258,7 @@ def test_leader_tells_what_waits_and_how_much_its_log_holds(make_network: MakeNe
         await wait_ready(client)
         before = await scrape(client)
         assert [before[name][()] for name in ("ready", "epoch", "write_quorum")] == [1, 1, 1]
+        assert list(before["node"].values()) == [1]
         network[1].client.is_congested = True
         writes = [asyncio.create_task(client.put(f"/kv/{key}", json=put_body())) for key in "abc"]
         read = asyncio.create_task(client.get("/kv/a?after=1.3"))

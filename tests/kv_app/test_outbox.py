@@ -13,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kv_app import outbox as outbox_module
+from kv_app.bounds import MAX_BATCH_ENTRIES
 from kv_app.delays import DelayKind, DelayModel
 from kv_app.log import LogRecord
 from kv_app.messages import Entries, Entry, Operation
-from kv_app.outbox import MAX_BATCH_BYTES, MAX_BATCH_ENTRIES, Outbox, encode_batches
+from kv_app.outbox import MAX_BATCH_BYTES, Outbox, encode_batches
 from tests.kv_app.fakes import Clock, encode, run, until
 
 if TYPE_CHECKING:

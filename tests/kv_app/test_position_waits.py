@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from kv_app.errors import TooManyInFlightError
 from kv_app.messages import Ack, CaughtUp, Change, Entries, Entry, Operation, SeqRange
 from kv_app.position_waits import PositionWaits
-from kv_app.snapshot import send_snapshot
+from kv_app.snapshot import snapshot_frames
 from kv_app.state import State
 from tests.kv_app.fakes import run, until
 from tests.kv_app.nodes import error_of, led, open_channel, serve, serve_follower, wait_ready
@@ -331,12 +331,7 @@ def test_snapshot_satisfies_the_positions_that_it_covers() -> None:
         app = client._transport.app  # type: ignore[attr-defined]
         state = State()
         state.apply(put("a", 8))
-        frames: list[bytes] = []
-
-        async def no_pause() -> None:
-            """Nothing else is to be done."""
-
-        await send_snapshot(frames.append, no_pause, state, [], 9)
+        frames = list(snapshot_frames(state, [], 9))
         async with led(client) as channel:
             own, other = await asking(client, "a", "1.8"), await asking(client, "x", "1.9")
             above = await asking(client, "x", "1.10")

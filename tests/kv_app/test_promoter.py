@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
 import secrets
+from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
+from kv_app import promoter
 from kv_app.errors import NotEnoughSurvivorsError, OutbidError
 from kv_app.failover.calls import Check, Denied, Fetch, Probe, Question, Seal, Sealed
-from kv_app.messages import Operation
-from kv_app.meta import Promise
+from kv_app.messages import Operation, SnapshotBegin, SnapshotChunk
+from kv_app.meta import Member, Promise
 from kv_app.peers import PeerError
 from kv_app.promoter import Wish, promote
+from kv_app.snapshot import _chain
 from tests.kv_app.fake_leader import put
 from tests.kv_app.fake_peers import CLUSTER_ID, FakeMember, base_of, make_cluster, url_of
-from tests.kv_app.fakes import run
+from tests.kv_app.fakes import encode, run
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
 
 
 async def outbid(member: FakeMember, epoch: int = 9) -> None:
@@ -196,5 +205,84 @@ def test_position_that_nobody_holds_becomes_a_no_op_of_the_new_epoch() -> None:
         filled = members[1].replica.log.get(2)
         assert filled is not None
         assert filled.operation == Operation.NOOP
+
+    run(check)
+
+
+def advertise(member: FakeMember, url: str) -> None:
+    """Tells a member's node that others reach it elsewhere than they do."""
+    settings = member.replica.settings
+    member.replica.settings = dataclasses.replace(settings, advertise_url=url)
+
+
+def test_node_that_advertises_the_old_leaders_url_still_seals_the_old_leader() -> None:
+    """By its name it knows which member it is: else the cluster would lose the other for good."""
+
+    async def check() -> None:
+        members, peers = make_cluster(3)
+        advertise(members[1], url_of(0))
+        done = await promote(members[1].respondent, peers, Wish())
+        assert set(done.sealed) == {url_of(0), url_of(1), url_of(2)}
+        assert all(member.replica.meta.promise == done.promise for member in members)
+        assert url_of(1) not in {url for url, _ in peers.asked}
+
+    run(check)
+
+
+def without_names(members: list[FakeMember]) -> None:
+    """Lets a cluster have been made before the names of its followers were known."""
+    for member in members:
+        record = base_of(1, len(members))
+        some = tuple(Member("", one.url) for one in record.config.members)
+        config = msgspec.structs.replace(record.config, members=some)
+        member.begin(msgspec.structs.replace(record, config=config))
+
+
+def test_node_whose_url_is_another_ones_leads_nothing_before_it_has_its_own() -> None:
+    """Where no name is known the URL decides, and whoever answers there."""
+
+    async def check() -> None:
+        members, peers = make_cluster(3)
+        without_names(members)
+        advertise(members[1], url_of(0))
+        with pytest.raises(OutbidError) as refused:
+            await promote(members[1].respondent, peers, Wish())
+        assert str(refused.value) == (
+            f"At {url_of(0)} answers 'n0', and not this node; start it with an ADVERTISE_URL of "
+            "its own, that which the others know it by."
+        )
+        assert [member.promised for member in members] == [1, 1, 1]
+        advertise(members[1], url_of(1))
+        done = await promote(members[1].respondent, peers, Wish())
+        assert set(done.sealed) == {url_of(0), url_of(1), url_of(2)}
+
+    run(check)
+
+
+def test_snapshot_that_never_ends_is_given_up_after_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """However often a byte of it comes: the attempt ends, and another one may be made."""
+    monkeypatch.setattr(promoter, "WHOLE_TIMEOUT_S", 0.01)
+
+    async def check() -> None:
+        members, peers = make_cluster(4)
+        members[2].replica.finish_snapshot(2)
+
+        async def endless(_url: str, _question: object) -> AsyncIterator[bytes]:
+            yield encode(SnapshotBegin(2, 0))
+            digest, nothing = b"", msgspec.msgpack.encode({})
+            while True:  # a bucket whose last chunk never comes
+                await asyncio.sleep(0)
+                digest = _chain(digest, 0, nothing, ends_bucket=False)
+                yield encode(
+                    SnapshotChunk(
+                        0, ends_bucket=False, versions=msgspec.Raw(nothing), digest=digest
+                    )
+                )
+
+        monkeypatch.setattr(peers, "whole", endless)
+        with pytest.raises(OutbidError, match=r"did not hand over its data within 0.01 s"):
+            await promote(members[1].respondent, peers, Wish())
 
     run(check)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from kv_app import folders
+from kv_app import quarantine as module
 from kv_app.errors import StorageError
 from kv_app.messages import Entry, Operation
 from kv_app.quarantine import quarantine
@@ -50,3 +52,25 @@ def test_disk_that_fails_is_no_reason_to_drop_what_it_does_not_keep(tmp_path: Pa
     (tmp_path / "quarantine").write_text("in the way")
     with pytest.raises(StorageError, match="quarantine"):
         quarantine(tmp_path, "n1", 2, [put(1)])
+
+
+def test_name_that_is_taken_is_passed_over(tmp_path: Path) -> None:
+    """Of the files of a folder some may have been moved away, and others put there."""
+    folder = tmp_path / "quarantine"
+    folder.mkdir()
+    for name in ("0002-before-epoch-5.jsonl", "notes.txt", "\u00b2-no-number"):
+        (folder / name).write_text("kept")
+    quarantine(tmp_path, "n1", 5, [put(1)])
+    assert (folder / "0002-before-epoch-5.jsonl").read_text() == "kept"
+    assert (folder / "0003-before-epoch-5.jsonl").exists()
+
+
+def test_file_is_durable_with_its_name_and_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The entries are dropped right afterwards: a power cut must not take both."""
+    synced: list[Path] = []
+    monkeypatch.setattr(module, "sync_folder", synced.append)
+    monkeypatch.setattr(folders, "sync_folder", synced.append)
+    quarantine(tmp_path, "n1", 2, [put(1)])
+    assert synced == [tmp_path, tmp_path / "quarantine"]

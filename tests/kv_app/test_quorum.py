@@ -14,7 +14,7 @@ from kv_app.messages import Entry, Operation, SeqRange
 from kv_app.quorum import QuorumTracker
 
 FOLLOWERS = 4
-NO_LIMIT = 1000
+NO_LIMIT = 1 << 30
 
 
 @dataclass
@@ -252,6 +252,18 @@ def test_lowering_k_commits_those_that_have_enough_already() -> None:
     pair.acknowledge(1, [(1, 1)])
     assert pair.commits == [2, 1]
     assert [record.begun_with for record in pair.records] == [3, 3]
+
+
+def test_lowering_k_makes_stable_what_waited_behind_an_entry_that_it_commits() -> None:
+    """The second has enough before the first has; then the first gets by with what it has."""
+    pair = Pair(NO_LIMIT, 2)
+    pair.append()
+    pair.append()
+    pair.acknowledge(0, [(1, 2)])
+    pair.acknowledge(1, [(2, 2)])
+    pair.set_write_quorum(1)
+    assert pair.commits == [2, 1]
+    assert pair.tracker.stable_seq == 2
 
 
 def test_log_behind_an_uncommitted_entry_is_trimmed_up_to_it_as_entries_come() -> None:

@@ -182,6 +182,7 @@ async def start_promoted(network: FakeNetwork, config: Config) -> Leader:
     own = Member("leader", settings.advertise_url)
     members = (own, *(Member(one.node_id, url) for url, one in network.followers.items()))
     replica = make_replica(settings)
+    replica.save(cluster_id="c1")
     config = Config(members, config.write_quorum, config.floor, config.wanted)
     for one in network.followers.values():
         one.base_epoch = 2

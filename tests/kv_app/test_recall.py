@@ -37,14 +37,22 @@ class FakeOwner:
 
 
 class FakePeers:
-    """Notes who is told what; nobody answers."""
+    """Notes who is told what; nobody answers.
+
+    Attributes:
+        bugs: How many of the next calls meet a bug.
+    """
 
     def __init__(self) -> None:
+        self.bugs = 0
         self.told: list[tuple[str, object]] = []
 
     async def call(self, url: str, question: object, _timeout_s: float) -> None:
         """Notes it."""
         self.told.append((url, question))
+        if self.bugs:
+            self.bugs -= 1
+            raise ValueError("a bug of the tests")
         raise PeerError(f"{url} did not answer")
 
 
@@ -76,6 +84,27 @@ def test_who_misses_its_leader_tells_whoever_may_be_it_again_and_again(
         loop.close()
     recall = Recall("c1", "n2", URLS)
     assert peers.told[:4] == ([("http://n1:1", recall), ("http://n2:1", recall)] * 2) * is_told
+
+
+def test_recalls_go_on_after_what_nobody_foresaw(caplog: pytest.LogCaptureFixture) -> None:
+    """Nobody else calls the leader back; the bug is in the log."""
+    peers = FakePeers()
+
+    async def check() -> None:
+        owner = FakeOwner(misses_leader=True)
+        recalls = Recalls(owner, cast("Any", peers))
+        peers.bugs = 1
+        recalls.start()
+        await asyncio.sleep(4 * RECALL_PERIOD_S)
+        await recalls.stop()
+
+    loop = VirtualLoop(Clock())
+    try:
+        loop.run_until_complete(check())
+    finally:
+        loop.close()
+    assert [url for url, _ in peers.told[:3]] == ["http://n1:1", "http://n1:1", "http://n2:1"]
+    assert "a bug of the tests" in caplog.text
 
 
 def blank(node: Node) -> None:

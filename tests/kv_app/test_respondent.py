@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kv_app.failover.calls import Denied, Seal, Sealed
+from kv_app.errors import ProtocolViolationError
+from kv_app.failover.calls import Denied, Fetch, Seal, Sealed
 from kv_app.messages import CLOSE_REFUSED, Ack, Refusal, SeqRange
 from kv_app.meta import Promise, Role
 from kv_app.node import Node
@@ -61,6 +62,38 @@ def test_seal_that_is_denied_leaves_the_leader_of_a_follower_alone(epoch: int) -
         denied = await node.respondent.seal(Seal("c1", Promise(epoch, "n2", "attempt")))
         assert isinstance(denied, Denied)
         assert await channel.ask(entries(put(1))) == Ack([SeqRange(1, 1)])
+        await channel.leave()
+        await node.stop()
+
+    run(check)
+
+
+@pytest.mark.parametrize(
+    "ranges",
+    [
+        [SeqRange(2, 3), SeqRange(1, 1)],
+        [SeqRange(1, 2), SeqRange(2, 3)],
+        [SeqRange(3, 2)],
+        [SeqRange(0, 1)],
+    ],
+    ids=["descending", "overlapping", "reversed", "before the first"],
+)
+def test_entries_are_asked_for_in_order_and_once(ranges: list[SeqRange]) -> None:
+    """Else an answer would have some twice, and who merges them would take it for a whole."""
+
+    async def check() -> None:
+        node, channel = await led_node()
+        assert await channel.ask(entries(put(1), put(2), put(3))) == Ack([SeqRange(1, 3)])
+        promise, incarnation = node.replica.meta.promise, node.replica.meta.incarnation
+        assert promise is not None
+
+        async def fetch(*some: SeqRange) -> Any:
+            return await node.respondent.answer(Fetch(promise, incarnation, list(some)))
+
+        fetched = await fetch(SeqRange(1, 1), SeqRange(3, 3))
+        assert [entry.seq for entry in fetched.entries] == [1, 3]
+        with pytest.raises(ProtocolViolationError):
+            await fetch(*ranges)
         await channel.leave()
         await node.stop()
 

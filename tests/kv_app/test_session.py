@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+import time
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
@@ -21,9 +22,11 @@ from kv_app.messages import (
     Heartbeat,
     LeaderMessage,
     Refusal,
+    SeqRange,
     SnapshotBegin,
     SnapshotEnd,
 )
+from tests.kv_app.disks import Syncs, opened
 from tests.kv_app.fake_leader import (
     Channel,
     base,
@@ -34,7 +37,10 @@ from tests.kv_app.fake_leader import (
     put,
     run,
 )
-from tests.kv_app.fakes import encode
+from tests.kv_app.fakes import encode, until
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 # --- the beginning and the end ----------------------------------------------------------------
 
@@ -57,7 +63,7 @@ def test_channel_replaced_before_its_welcome_was_sent_ends_like_any_other() -> N
 
 @pytest.mark.parametrize(
     "message",
-    [Heartbeat(0, 0), entries(put(1)), SnapshotBegin(0), SnapshotEnd(b""), Base(base(), "life")],
+    [Heartbeat(0, 0), entries(put(1)), SnapshotBegin(0, 0), SnapshotEnd(b""), Base(base(), "life")],
 )
 def test_channel_without_a_hello_is_closed(message: Any) -> None:
     """Nothing is taken from who has not said who he is."""
@@ -127,7 +133,8 @@ def test_hello_of_an_epoch_that_cannot_be_is_refused(epoch: int) -> None:
     async def check() -> None:
         follower = make_follower()
         channel = Channel(follower)
-        assert "is none" in await channel.refused(hello(epoch=epoch))
+        reason = await channel.refused(hello(epoch=epoch))
+        assert "is none" in reason or "cannot be read" in reason
         assert follower.epoch == 0
 
     run(check)
@@ -163,6 +170,47 @@ def test_leader_that_is_silent_too_long_is_dropped() -> None:
         assert "silent for 0.02 s" in (await channel.heard()).reason
         assert await channel.ended() == CLOSE_SILENT
         assert follower.readiness().standing is Standing.NO_LEADER
+
+    run(check)
+
+
+def test_follower_that_stood_still_reads_before_it_takes_its_leader_for_silent() -> None:
+    """What the leader sent meanwhile waits to be read."""
+
+    async def check() -> None:
+        follower = make_follower(heartbeat_timeout_s=0.4)
+        channel = await following(follower)
+        time.sleep(1.0)  # noqa: ASYNC251  the whole node stands still, its loop too
+        await asyncio.sleep(0.01)  # its timers have run
+        assert await channel.ask(Heartbeat(0, 0)) == Ack([])
+        assert channel.close_code is None
+        await channel.leave()
+
+    run(check)
+
+
+def test_follower_that_waits_for_its_disk_does_not_take_its_leader_for_silent(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is itself that reads nothing."""
+    monkeypatch.setattr("kv_app.follower.MAX_UNSYNCED_BYTES", 0)
+
+    async def check() -> None:
+        with opened(folder, node_id="f1") as storage:
+            syncs = Syncs(storage, monkeypatch)
+            follower = make_follower(storage, heartbeat_timeout_s=0.02)
+            channel = await following(follower)
+            syncs.hold()
+            channel.say(entries(put(1)))
+            channel.say(Heartbeat(1, 0))
+            await until(lambda: follower.is_behind)
+            await asyncio.sleep(0.1)  # several time-outs
+            assert channel.close_code is None
+            syncs.release()
+            assert await channel.heard() == Ack([SeqRange(1, 1)])
+            assert await channel.heard() == Ack([])
+            await channel.leave()
+            await follower.stop()
 
     run(check)
 

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from kv_app.addresses import normal_host
+from kv_app.bounds import MAX_FOLLOWERS
 from kv_app.delays import DelayKind
 from kv_app.errors import SettingsError
 from kv_app.meta import Role
-from kv_app.settings import MAX_FOLLOWERS, Settings
+from kv_app.settings import Settings
 
 THREE_FOLLOWERS = "http://127.0.0.1:8001,http://127.0.0.1:8002,http://127.0.0.1:8003"
 VARIABLES = [
@@ -29,6 +31,7 @@ VARIABLES = [
     "REQUEST_TIMEOUT",
     "CLUSTER_TOKEN",
     "ALLOW_INSECURE_BIND",
+    "ALLOWED_HOSTS",
     "MAX_KEY_BYTES",
     "MAX_VALUE_BYTES",
     "MAX_BODY_BYTES",
@@ -52,11 +55,13 @@ DEFAULTS = {
     "advertise_url": "http://127.0.0.1:8000",
     "follower_urls": (),
     "write_quorum": 0,
+    "is_write_quorum_set": False,
     "min_delay_ms": 0.0,
     "max_delay_ms": 0.0,
     "delay_kind": DelayKind.INDEPENDENT,
     "request_timeout_s": 5.0,
     "cluster_token": None,
+    "allowed_hosts": (),
     "max_key_bytes": 1024,
     "max_value_bytes": 1024 * 1024,
     "max_body_bytes": 4 * 1024 * 1024,
@@ -123,6 +128,7 @@ def test_settings_with_every_variable_hold_what_was_given() -> None:
         DELAY_SEED="42",
         REQUEST_TIMEOUT="2.5",
         CLUSTER_TOKEN="secret",
+        ALLOWED_HOSTS="Store.example, other,",
         MAX_KEY_BYTES="16",
         MAX_VALUE_BYTES="0",
         MAX_BODY_BYTES="100",
@@ -153,6 +159,7 @@ def test_settings_with_every_variable_hold_what_was_given() -> None:
         delay_seed=42,
         request_timeout_s=2.5,
         cluster_token="secret",
+        allowed_hosts=("store.example", "other"),
         max_key_bytes=16,
         max_value_bytes=0,
         max_body_bytes=100,
@@ -252,6 +259,9 @@ def test_choice_that_is_unknown_is_refused_with_the_known_ones(name: str, allowe
         "http://[::1:8001",
         "http://two..dots:8001",
         "http://two words:8001",
+        "http://0.0.0.0:8001",
+        "http://0:8001",
+        "http://[::]:8001",
     ],
 )
 @pytest.mark.parametrize("name", ["ADVERTISE_URL", "FOLLOWER_URLS"])
@@ -265,7 +275,7 @@ def test_url_that_no_node_can_have_is_refused_with_the_form(name: str, bad: str)
 def test_followers_named_twice_or_too_many_are_refused() -> None:
     """A follower counts once, so it is named once; their number has a bound."""
     with pytest.raises(SettingsError, match=r"FOLLOWER_URLS names http://a:1 more than once"):
-        read(FOLLOWER_URLS="http://a:1,http://b:1,http://a:1/")
+        read(FOLLOWER_URLS="http://a:1,http://b:1,http://A:01/")
     many = ",".join(f"http://127.0.0.1:{port}" for port in range(1, MAX_FOLLOWERS + 2))
     with pytest.raises(SettingsError, match=r"FOLLOWER_URLS names 65 followers; 64 at most"):
         read(FOLLOWER_URLS=many)
@@ -284,21 +294,82 @@ def test_delay_range_upside_down_is_refused_with_both_ends() -> None:
         read(MIN_DELAY_MS="5", MAX_DELAY_MS="2.5")
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "db.example"])  # noqa: S104
+@pytest.mark.parametrize("host", ["0.0.0.0", "0", "::", "[::]", "192.0.2.1", "db.example"])  # noqa: S104
 def test_bind_beyond_loopback_needs_a_token_or_a_word(host: str) -> None:
     """A store without a token is not shown to other machines by mistake."""
     with pytest.raises(SettingsError) as refusal:
         read(HOST=host)
-    for part in (f"HOST={host}", "CLUSTER_TOKEN", "ALLOW_INSECURE_BIND=1"):
+    for part in (f"HOST={normal_host(host)}", "CLUSTER_TOKEN", "ALLOW_INSECURE_BIND=1", "unset it"):
         assert part in str(refusal.value)
-    assert read(HOST=host, CLUSTER_TOKEN="t").host == host
-    assert read(HOST=host, ALLOW_INSECURE_BIND="1").host == host
+    read(HOST=host, CLUSTER_TOKEN="t")
+    read(HOST=host, ALLOW_INSECURE_BIND="1")
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "127.1", "::1", "[::1]", "LocalHost"])
 def test_bind_to_loopback_needs_nothing(host: str) -> None:
-    """Only this machine reaches it."""
-    assert read(HOST=host).host == host
+    """Only this machine reaches it, however it is spelled."""
+    assert read(HOST=host).host == normal_host(host)
+
+
+def test_host_that_cannot_be_looked_up_is_refused() -> None:
+    """It has no form in which the system could be asked for it; one in another script has."""
+    with pytest.raises(SettingsError, match="is no name that can be looked up"):
+        read(HOST="\u00fc" * 70)
+    assert read(HOST="b\u00fccher", ALLOW_INSECURE_BIND="1").host == "b\u00fccher"
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "0", "::", "[::]"])  # noqa: S104
+@pytest.mark.parametrize(
+    "others", [{"ROLE": "follower"}, {"FOLLOWER_URLS": "http://f1:1"}], ids=["follower", "leader"]
+)
+def test_node_that_listens_on_all_addresses_is_told_which_one_others_reach(
+    host: str, others: dict[str, str]
+) -> None:
+    """It would advertise one at which each node, and each client, finds itself."""
+    listens = {"HOST": host, "ALLOW_INSECURE_BIND": "1", **others}
+    with pytest.raises(SettingsError) as refusal:
+        read(**listens)
+    assert str(refusal.value) == (
+        f"HOST={normal_host(host)} stands for all addresses of this machine, and other nodes need "
+        "one: set ADVERTISE_URL=http://HOST:PORT, the URL at which they reach this node."
+    )
+    assert read(**listens, ADVERTISE_URL="http://n1:1").advertise_url == "http://n1:1"
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [("0.0.0.0", "http://127.0.0.1:9"), ("::", "http://[::1]:9")],  # noqa: S104
+)
+def test_leader_alone_on_all_addresses_has_its_own_machines(host: str, url: str) -> None:
+    """No other node ever asks for it: a container of one node needs no more settings."""
+    assert read(HOST=host, PORT="9", ALLOW_INSECURE_BIND="1").advertise_url == url
+
+
+def test_leader_that_is_named_among_its_followers_is_refused() -> None:
+    """It would count itself as one that never follows."""
+    with pytest.raises(SettingsError) as refusal:
+        read(ADVERTISE_URL="http://N0:1", FOLLOWER_URLS="http://n0:1/,http://n1:1")
+    assert str(refusal.value) == (
+        "FOLLOWER_URLS names this node itself (ADVERTISE_URL=http://n0:1); name the others only, "
+        "and give each node an ADVERTISE_URL of its own."
+    )
+    shared = {"ADVERTISE_URL": "http://n1:1", "FOLLOWER_URLS": "http://n1:1,http://n2:1"}
+    assert read(ROLE="follower", **shared).follower_urls == ()
+
+
+def test_urls_are_read_into_one_spelling() -> None:
+    """Members are told apart by them."""
+    spelled = read(ADVERTISE_URL="http://Node:080/", FOLLOWER_URLS="http://[0::1]:1, http://A")
+    assert spelled.advertise_url == "http://node:80"
+    assert spelled.follower_urls == ("http://[::1]:1", "http://a:80")
+
+
+@pytest.mark.parametrize(("variables", "is_set"), [({}, False), ({"WRITE_QUORUM": "1"}, True)])
+def test_write_quorum_that_was_set_is_told_from_the_default(
+    variables: dict[str, str], *, is_set: bool
+) -> None:
+    """Only what somebody asked for can be ignored."""
+    assert read(FOLLOWER_URLS=THREE_FOLLOWERS, **variables).is_write_quorum_set is is_set
 
 
 def test_write_quorum_unset_is_one_where_there_is_a_follower() -> None:
@@ -351,6 +422,13 @@ def test_token_that_no_header_can_carry_is_refused_unseen(token: str) -> None:
     with pytest.raises(SettingsError) as refusal:
         read(CLUSTER_TOKEN=token)
     assert str(refusal.value) == "CLUSTER_TOKEN must be 1 to 1024 printable ASCII characters."
+
+
+@pytest.mark.parametrize("name", ["store.example:80", "http://store.example", "*", "[::1]", "a b"])
+def test_host_that_is_no_name_is_refused(name: str) -> None:
+    """A port or a scheme would never match, and nobody would see why."""
+    with pytest.raises(SettingsError, match="ALLOWED_HOSTS="):
+        read(ALLOWED_HOSTS=f"fine.example,{name}")
 
 
 def test_settings_cannot_be_changed() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -55,6 +55,11 @@ def states_at(*seqs: int) -> st.SearchStrategy[dict[str, Version]]:
     return st.dictionaries(keys, versions, max_size=30)
 
 
+def in_bucket_0(prefix: str) -> str:
+    """Returns a key of the first bucket that begins so."""
+    return next(key for number in count() if bucket_of(key := f"{prefix}{number}") == 0)
+
+
 def state_of(some: dict[str, Version]) -> State:
     """Returns a state that holds these."""
     state = State()
@@ -70,12 +75,12 @@ def decoded(frames: list[bytes]) -> list[Any]:
 
 def messages_of(some: dict[str, Version]) -> list[Any]:
     """Returns the messages of a snapshot of a state."""
-    return decoded(asyncio.run(snapshot_frames(state_of(some), STABLE)))
+    return decoded(snapshot_frames(state_of(some), STABLE))
 
 
 def read(messages: list[Any]) -> dict[str, Version]:
     """Reads a snapshot to its end, and returns all its versions."""
-    reader = SnapshotReader(messages[0].stable_seq)
+    reader = SnapshotReader(messages[0], 1)
     found: dict[str, Version] = {}
     for message in messages[1:]:
         if isinstance(message, SnapshotChunk):
@@ -103,7 +108,7 @@ def test_snapshot_is_read_as_the_state_that_was_sent(
     assert read(messages) == some
     chunks = [message for message in messages if isinstance(message, SnapshotChunk)]
     assert [chunk.bucket for chunk in chunks if chunk.ends_bucket] == list(range(BUCKETS))
-    assert messages[0] == SnapshotBegin(STABLE)
+    assert messages[0] == SnapshotBegin(STABLE, 0)
     assert isinstance(messages[-1], SnapshotEnd)
 
 
@@ -115,27 +120,10 @@ def test_idempotency_keys_are_sent_in_messages_of_a_bounded_size(
     writes = [RememberedWrite(f"i{seq}", b"f", 1, seq) for seq in range(1, 6)]
 
     async def check() -> None:
-        messages = decoded(await snapshot_frames(State(), STABLE, writes))
+        messages = decoded(snapshot_frames(State(), STABLE, writes))
         told = [message.writes for message in messages if isinstance(message, SnapshotKeys)]
         assert told == [writes[:2], writes[2:4], writes[4:]]
         assert all(isinstance(message, SnapshotKeys) for message in messages[-4:-1])
-
-    run(check)
-
-
-def test_snapshot_gives_way_after_every_message() -> None:
-    """The writes of clients go first, however large the state is."""
-
-    async def check() -> None:
-        sent: list[bytes] = []
-        ways: list[int] = []
-
-        async def give_way() -> None:
-            ways.append(len(sent))
-
-        writes = [RememberedWrite("i", b"f", 1, 1)]
-        await snapshot.send_snapshot(sent.append, give_way, State(), writes, 1)
-        assert ways == list(range(2, BUCKETS + 4))
 
     run(check)
 
@@ -191,7 +179,7 @@ def test_chunk_that_is_damaged_or_not_the_next_one_is_refused_before_it_is_taken
     """Nothing of it reaches the follower, whose channel ends; what came before stays."""
 
     async def check() -> None:
-        messages = decoded(await snapshot_frames(state_of(SAMPLE), STABLE))
+        messages = decoded(snapshot_frames(state_of(SAMPLE), STABLE))
         bad = damage(messages, how)
         first_bad = next(
             index
@@ -221,7 +209,7 @@ def test_snapshot_that_ends_early_is_refused(kept: int) -> None:
     """Its position is not taken over: the follower does not hold what it was not sent."""
 
     async def check() -> None:
-        messages = decoded(await snapshot_frames(state_of(SAMPLE), STABLE))
+        messages = decoded(snapshot_frames(state_of(SAMPLE), STABLE))
         follower = make_follower()
         channel = await following(follower)
         for message in messages[:kept]:
@@ -244,10 +232,81 @@ def test_snapshot_with_another_end_is_refused() -> None:
 @pytest.mark.parametrize("raw", [b"\xc1", b"\x81\xa2\xff\xfe\x93\xc0\x01\x01", b"\x81\xa1k\x01"])
 def test_chunk_whose_versions_cannot_be_read_is_refused(raw: bytes) -> None:
     """Its digest is right, so this is a leader that sends what it should not."""
-    reader = SnapshotReader(STABLE)
+    reader = SnapshotReader(SnapshotBegin(STABLE, 0), 1)
     digest = snapshot._chain(b"", 0, raw, ends_bucket=True)
     with pytest.raises(ProtocolViolationError, match="cannot be read"):
         reader.read(SnapshotChunk(0, ends_bucket=True, versions=msgspec.Raw(raw), digest=digest))
+
+
+def chunk_of(digest: bytes, bucket: int, versions: dict[str, Version]) -> SnapshotChunk:
+    """Returns a chunk that ends its bucket, and has the digest that it has to have."""
+    raw = encode(versions)
+    chained = snapshot._chain(digest, bucket, raw, ends_bucket=True)
+    return SnapshotChunk(bucket, ends_bucket=True, versions=msgspec.Raw(raw), digest=chained)
+
+
+@pytest.mark.parametrize("bucket", [BUCKETS, -1, 1 << 62])
+def test_bucket_that_there_is_not_is_refused_though_it_is_the_next_one(bucket: int) -> None:
+    """A leader that has more buckets, or says so, is told in a sentence."""
+
+    async def check() -> None:
+        *messages, end = decoded(snapshot_frames(state_of(SAMPLE), STABLE))
+        channel = await following(make_follower())
+        for message in messages:
+            channel.say(message)
+        reason = await channel.refused(chunk_of(end.digest, bucket, {}))
+        assert "damaged or not the next one" in reason
+
+    run(check)
+
+
+@pytest.mark.parametrize(
+    ("key", "version"),
+    [
+        ("elsewhere", Version("v", 1, 1)),
+        ("", Version("no configuration", 1, 1)),
+        ("", Version(None, 1, 1)),
+        (in_bucket_0("later"), Version("v", 2, 1)),
+        (in_bucket_0("never"), Version("v", 0, 1)),
+        (in_bucket_0("nowhere"), Version("v", 1, 0)),
+        (in_bucket_0("x" * (1 << 16)), Version("v", 1, 1)),
+    ],
+    ids=["other bucket", "config", "no config", "later", "no epoch", "no position", "long key"],
+)
+def test_version_that_cannot_be_in_a_snapshot_is_refused_with_its_chunk(
+    key: str, version: Version
+) -> None:
+    """It would be shown, or be removed again with what its bucket does not have."""
+
+    async def check() -> None:
+        follower = make_follower()
+        channel = await following(follower)
+        channel.say(SnapshotBegin(STABLE, 0))
+        good = in_bucket_0("good")
+        chunk = chunk_of(b"", 0, {good: Version("v", 1, 1), key: version})
+        reason = await channel.refused(chunk)
+        assert "that cannot be there" in reason or "cannot be read" in reason
+        assert follower.state.values() == {}
+
+    run(check)
+
+
+def test_key_that_comes_twice_in_a_snapshot_is_refused() -> None:
+    """A leader lists each once; one that goes on without end must not be read without end."""
+    key = in_bucket_0("k")
+    raw = encode({key: Version("v", 1, 1)})
+    first = snapshot._chain(b"", 0, raw, ends_bucket=False)
+    reader = SnapshotReader(SnapshotBegin(STABLE, 0), 1)
+    reader.read(SnapshotChunk(0, ends_bucket=False, versions=msgspec.Raw(raw), digest=first))
+    with pytest.raises(ProtocolViolationError, match="cannot be there"):
+        reader.read(chunk_of(first, 0, {key: Version("v", 1, 1)}))
+
+
+def test_chunk_with_more_keys_than_one_may_have_is_refused() -> None:
+    """Before they are made: a frame has room for millions."""
+    many = {str(number): Version("v", 1, 1) for number in range(snapshot.KEYS_PER_CHUNK + 1)}
+    with pytest.raises(ProtocolViolationError, match="cannot be read"):
+        SnapshotReader(SnapshotBegin(STABLE, 0), 1).read(chunk_of(b"", 0, many))
 
 
 @pytest.mark.parametrize(
@@ -271,13 +330,13 @@ def test_snapshot_of_a_position_that_cannot_be_is_refused(stable_seq: int) -> No
 
     async def check() -> None:
         channel = await following(make_follower())
-        assert "a snapshot of position" in await channel.refused(SnapshotBegin(stable_seq))
+        assert "cannot be read" in await channel.refused(SnapshotBegin(stable_seq, 0))
 
     run(check)
 
 
 @pytest.mark.parametrize(
-    ("epoch", "seq"), [(0, 1), (-1, 1), (2**62 + 1, 1), (1, 0), (1, -1), (1, STABLE + 1)]
+    ("epoch", "seq"), [(0, 1), (-1, 1), (2**62 + 1, 1), (2, 1), (1, 0), (1, -1), (1, STABLE + 1)]
 )
 def test_key_of_a_position_outside_its_snapshot_is_refused_with_all_beside_it(
     epoch: int, seq: int
@@ -287,9 +346,10 @@ def test_key_of_a_position_outside_its_snapshot_is_refused_with_all_beside_it(
     async def check() -> None:
         follower = make_follower()
         channel = await following(follower)
-        channel.say(SnapshotBegin(STABLE))
+        channel.say(SnapshotBegin(STABLE, 0))
         good, bad = RememberedWrite("good", b"f", 1, 1), RememberedWrite("bad", b"f", epoch, seq)
-        assert "with a key of" in await channel.refused(SnapshotKeys([good, bad]))
+        reason = await channel.refused(SnapshotKeys([good, bad]))
+        assert "with a key of" in reason or "cannot be read" in reason
         assert len(follower.idempotency) == 0
 
     run(check)
@@ -299,7 +359,7 @@ def test_snapshot_that_begins_again_gives_up_the_one_before() -> None:
     """The second one alone counts."""
 
     async def check() -> None:
-        frames = await snapshot_frames(state_of(SAMPLE), STABLE)
+        frames = snapshot_frames(state_of(SAMPLE), STABLE)
         follower = make_follower()
         channel = await following(follower)
         for frame in [*frames[:40], *frames]:
@@ -331,7 +391,7 @@ def test_follower_after_a_snapshot_holds_it_and_what_is_newer_and_nothing_else(
             follower.state.install(key, version)
         for seq, key in enumerate(newer, STABLE + 1):
             await channel.ask(entries(put(seq, key=key)))
-        for frame in await snapshot_frames(state_of(sent), STABLE):
+        for frame in snapshot_frames(state_of(sent), STABLE):
             channel.say_bytes(frame)
         assert await channel.heard() == CaughtUp(STABLE)
         expected = state_of(sent)
@@ -464,7 +524,7 @@ def test_heartbeats_between_the_parts_of_a_snapshot_are_answered() -> None:
 
     async def check() -> None:
         channel = await following(make_follower())
-        frames = await snapshot_frames(state_of(SAMPLE), STABLE)
+        frames = snapshot_frames(state_of(SAMPLE), STABLE)
         for frame in frames[:20]:
             channel.say_bytes(frame)
         await channel.ask(Heartbeat(200, STABLE))

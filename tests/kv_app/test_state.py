@@ -14,6 +14,8 @@ from kv_app.state import BUCKETS, CONFIG_KEY, State, bucket_of
 if TYPE_CHECKING:
     import random
 
+    import pytest
+
 KEYS = ["a", "b", "c"]
 # They meet in one bucket, as the digest of a bucket is about several keys.
 NEIGHBOURS = [key for key in map(str, range(4_000)) if bucket_of(key) == bucket_of("0")][:4]
@@ -298,6 +300,29 @@ def test_dropped_keys_are_named_and_other_buckets_left_alone() -> None:
     state = filled([make_entry((1, 1), "a", "1"), make_entry((1, 2), NEIGHBOURS[0], None)])
     assert state.drop_missing(bucket_of(NEIGHBOURS[0]), set(), 2) == [NEIGHBOURS[0]]
     check_against(state, {"a": Version("1", 1, 1)})
+
+
+def test_what_a_snapshot_lacks_beneath_an_uncommitted_version_is_named_too() -> None:
+    """The disk still has it, and it would be shown again once the newer one is taken back."""
+    state = filled([make_entry((1, 1), "a", "old")])
+    state.apply_unsettled(make_entry((1, 9), "a", "not committed"))
+    assert state.drop_missing(bucket_of("a"), set(), 5) == ["a"]
+    check_against(state, {"a": Version("not committed", 1, 9)})
+    state.revert()
+    check_against(state, {})
+
+
+def test_end_of_a_bucket_looks_at_its_own_keys_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Uncommitted keys of other buckets are not gone through, 256 times a snapshot."""
+    state = State()
+    keys = [f"k{number}" for number in range(2 * BUCKETS)]
+    for seq, key in enumerate(keys, 1):
+        state.apply_unsettled(make_entry((1, seq), key, "v"))
+    sums: list[bytes] = []
+    monkeypatch.setattr("kv_app.state.crc32", lambda data: (sums.append(data), crc32(data))[1])
+    for bucket in range(BUCKETS):
+        state.drop_missing(bucket, set(keys), 1 << 40)
+    assert len(sums) <= len(keys)
 
 
 def test_copy_of_a_bucket_is_not_the_bucket() -> None:

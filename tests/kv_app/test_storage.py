@@ -10,9 +10,9 @@ import pytest
 from kv_app.errors import StorageError
 from kv_app.messages import Version
 from kv_app.meta import FORMAT, BaseRecord, Config, Member, Meta, Promise, Role
-from kv_app.storage import MIN_FOLD, Storage, open_storage
+from kv_app.storage import MAX_FOLD, MIN_FOLD, Storage, open_storage
 from tests.kv_app.disks import NODE_ID, append, crash, flush, opened
-from tests.kv_app.fake_leader import put
+from tests.kv_app.fake_leader import batch, put
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,6 +63,24 @@ def test_half_made_disk_is_made_anew(folder: Path) -> None:
     (folder / "store.new" / "CURRENT").write_text("MANIFEST-000099\n")
     with opened(folder):
         assert sorted(path.name for path in folder.iterdir()) == ["store"]
+
+
+def test_disk_that_a_killed_node_was_making_is_made_anew_whatever_files_it_has(
+    folder: Path,
+) -> None:
+    """All that the engine makes is known for its own, after writes, folds and starts too."""
+    live = folder / "live"
+    for seq in (1, 2):  # a second start has logs and options of the first
+        with opened(live) as storage:
+            append(storage, put(seq))
+            storage._database.flush()
+    storage = open_storage(live, NODE_ID, Role.FOLLOWER)
+    append(storage, put(3))
+    killed = crash(storage, live, folder / "killed")
+    (killed / "store").rename(killed / "store.new")
+    with opened(killed) as found:
+        assert list(found.entries()) == []
+    assert [path.name for path in killed.iterdir()] == ["store"]
 
 
 def test_disk_of_another_node_is_refused_by_both_names(folder: Path) -> None:
@@ -143,6 +161,15 @@ def test_fold_that_moves_little_goes_on_to_its_least_number(folder: Path) -> Non
         assert storage.fold((1, 200), (1, 200), 100) == (1, 170)
         assert storage.meta.stable == (1, 200)
         assert storage.fold((1, 170), (1, 200), 1) == (1, 170)  # nothing to move
+
+
+def test_fold_ends_after_so_many_operations_whatever_it_was_asked_for(folder: Path) -> None:
+    """Requests wait meanwhile; the changes of a batch count each, and it is moved whole."""
+    with opened(folder) as storage:
+        changes = {f"k{number}": "v" for number in range(MAX_FOLD - 1)}
+        append(storage, batch(1, changes), batch(2, changes), *(put(n) for n in range(3, 2000)))
+        assert storage.fold((1, 1999), (1, 1999), 5000) == (1, 2)
+        assert storage.fold((1, 1999), (1, 1999), 5000) == (1, 2 + MAX_FOLD)
 
 
 def test_fold_stops_where_an_entry_is_missing(folder: Path) -> None:
@@ -233,6 +260,23 @@ def test_store_without_its_files_is_refused_and_not_begun_anew(folder: Path) -> 
     (folder / "store" / "CURRENT").unlink()
     for _ in range(2):
         assert "cannot be opened" in refusal(folder)
+
+
+@pytest.mark.parametrize("name", ["store", "store.new"])
+@pytest.mark.parametrize("current", [None, b"mine", b"MANIFEST-000007\n"])
+def test_folder_of_somebody_else_stays_as_it_is(
+    name: str, current: bytes | None, folder: Path
+) -> None:
+    """Their names are plain: whoever has such folders already must not lose what is in them."""
+    theirs = folder / name
+    theirs.mkdir(parents=True)
+    for file in ("thesis.tex", "LOG", "LOG.old", "000009.log"):
+        (theirs / file).write_bytes(b"mine")
+    if current is not None:
+        (theirs / "CURRENT").write_bytes(current)
+    before = {path: path.read_bytes() for path in theirs.iterdir()}
+    assert f"{theirs} " in refusal(folder)
+    assert {path: path.read_bytes() for path in theirs.iterdir()} == before
 
 
 def test_file_of_versions_that_is_damaged_is_refused_when_it_is_read(folder: Path) -> None:

@@ -221,7 +221,7 @@ class Pair:
         held = model.held()
         assert found.held == held
         assert found.held.max_seq == held.max_seq
-        remembered = found.idempotency.remembered(MANY)
+        remembered = list(found.idempotency.remembered(MANY))
         assert sorted(remembered, key=lambda write: (write.epoch, write.seq)) == (
             model.idempotency()
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import select
 import sys
 import time
 from types import SimpleNamespace
@@ -142,6 +143,25 @@ def test_descriptor_timer_armed_anew_after_it_fired_does_not_call_for_the_old_ti
         timer._on_readable()  # as the loop would, woken for the old one
         assert calls.at_ns == []
         assert await calls.next() >= due_ns
+
+    with_timer(DescriptorTimer, check)
+
+
+@on_linux
+def test_descriptor_timer_hides_no_error_of_what_it_calls() -> None:
+    """Only that there is nothing to be read is no error."""
+
+    async def check(timer: Timer, _: Calls) -> None:
+        def fail() -> None:
+            raise BlockingIOError("of the callback")
+
+        assert isinstance(timer, DescriptorTimer)
+        timer._on_due = fail
+        timer.arm(1)
+        while not select.select([timer._fd], [], [], WAIT_LIMIT_S)[0]:
+            pass
+        with pytest.raises(BlockingIOError, match="of the callback"):
+            timer._on_readable()
 
     with_timer(DescriptorTimer, check)
 

@@ -10,6 +10,7 @@ from websockets.http11 import Request
 from websockets.server import ServerProtocol
 
 from kv_app.errors import ChannelError
+from kv_app.messages import close_reason
 from kv_app.websocket_client import WebSocketClient, connect
 from tests.kv_app.fakes import run
 
@@ -161,17 +162,23 @@ def test_answer_to_a_handshake_that_was_given_up_is_no_fault(
     run(check)
 
 
-def test_handshake_that_is_refused_tells_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another server, or a follower that wants a token, is no follower to this leader."""
+@pytest.mark.parametrize(("status", "why"), [(403, "403"), (421, "ADVERTISE_URL")])
+def test_handshake_that_is_refused_tells_why(
+    status: int, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another server, or a follower that wants a token, is no follower to this leader.
+
+    One that does not know the name by which it is called needs a setting.
+    """
 
     async def check() -> None:
         wire = Wire(monkeypatch, answers=False)
         connecting = asyncio.create_task(wire.connect())
         await turns()
         server = wire.transports[0].server
-        server.send_response(server.reject(403, "no token"))
+        server.send_response(server.reject(status, "no token"))
         wire.transports[0].flush()
-        with pytest.raises(ChannelError, match="403"):
+        with pytest.raises(ChannelError, match=why):
             await connecting
         assert wire.transports[0].is_closed
 
@@ -229,12 +236,12 @@ def test_close_sends_a_reason_and_does_not_wait(monkeypatch: pytest.MonkeyPatch)
     async def check() -> None:
         wire = Wire(monkeypatch)
         client = await wire.connect()
-        client.close(4003, "silent" * 30)
+        client.close(4003, "stillé" * 30)
         transport = wire.transports[0]
         close_frame = transport.server.close_rcvd
         assert close_frame is not None
         assert close_frame.code == 4003
-        assert len(close_frame.reason) == 100
+        assert close_frame.reason == close_reason("stillé" * 30)
         assert transport.is_closed
         assert not transport.is_aborted
 
@@ -243,6 +250,22 @@ def test_close_sends_a_reason_and_does_not_wait(monkeypatch: pytest.MonkeyPatch)
         assert congested.is_congested
         congested.close(4004, "too slow")
         assert wire.transports[1].is_aborted
+
+    run(check)
+
+
+def test_close_with_a_long_reason_in_any_language_is_sent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A name may be long, and its characters wide; that the frame is short is no peer's fault."""
+
+    async def check() -> None:
+        wire = Wire(monkeypatch)
+        client = await wire.connect()
+        client.close(4000, "\u00e9" * 128)
+        close_frame = wire.transports[0].server.close_rcvd
+        assert close_frame is not None
+        assert close_frame.reason == "\u00e9" * 61
 
     run(check)
 

@@ -69,3 +69,39 @@ def test_a_trial_that_cannot_be_quoted_gets_its_stamp_and_a_reason(
 def test_a_stall_or_an_error_of_the_store_stays_ok(changes: dict[str, object]) -> None:
     """What the store does is a result, however bad it looks."""
     assert audit(replace(GOOD, **changes)) == ("ok", "")
+
+
+@pytest.mark.parametrize(
+    ("at_the_limit", "beyond", "reason"),
+    [
+        ({"completed": 380, "samples": 380}, {"completed": 379, "samples": 379}, "379 of 400"),
+        ({"samples": 396}, {"samples": 395}, "5 of 400 requests failed, more than 1%"),
+        ({"generator_cpu_share": 0.95}, {"generator_cpu_share": 0.96}, "used 96% of a core"),
+        ({"generator_lag_ms": 10.0}, {"generator_lag_ms": 10.1}, "10.1 ms late (p99; allowed 10"),
+        ({"send_delay_p99_ms": 10.0}, {"send_delay_p99_ms": 10.1}, "up to 10.1 ms late"),
+        (
+            {"send_delay_p99_ms": 200.0, "response_p50_ms": 1_000.0},
+            {"send_delay_p99_ms": 200.1, "response_p50_ms": 1_000.0},
+            "allowed 200.0 ms",
+        ),
+        # 1.2 times what is usual and 10 are allowed, or 5% of the requests more than before.
+        (
+            {"usually_open": 25.0, "open_at_start": 0, "open_at_end": 40},
+            {"usually_open": 25.0, "open_at_start": 0, "open_at_end": 41},
+            "41 requests were open at the end, 41 more than at the start",
+        ),
+        (
+            {"open_at_end": 40, "open_at_start": 20},
+            {"open_at_end": 41, "open_at_start": 20},
+            "41 requests were open at the end, 21 more than at the start",
+        ),
+    ],
+)
+def test_limit_itself_is_allowed_and_what_is_beyond_it_is_told(
+    at_the_limit: dict[str, object], beyond: dict[str, object], reason: str
+) -> None:
+    """The limits of docs/measurement.md, each from both sides."""
+    assert audit(replace(GOOD, **at_the_limit)) == ("ok", "")
+    stamp, found = audit(replace(GOOD, **beyond))
+    assert stamp != "ok"
+    assert reason in found

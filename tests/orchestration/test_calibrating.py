@@ -9,8 +9,9 @@ import pytest
 
 from orchestration import calibrating, conduct
 from orchestration.cli import run
+from orchestration.conduct import Job
 from orchestration.interrupt import Interrupted
-from orchestration.manifest import machine
+from orchestration.manifest import RunFolder, machine
 from orchestration.report.noise_floor import read_noise_floor
 from tests.orchestration.report import simulated
 
@@ -41,8 +42,16 @@ class Sweeps:
         self.codes = [0]
         self.bad_k: int | None = None
 
-    def conduct(self, request: SweepRequest, scenario: Scenario, *_more: object) -> int:
-        """Writes a run as conduct does, with its report on stdout."""
+    def begin(self, request: SweepRequest, scenario: Scenario) -> Job:
+        """Names the folder of a run."""
+        assert request.out is not None
+        folder = request.out / "writes" / str(len(self.scenarios))
+        return Job(request, scenario, RunFolder(path=folder, root=request.out), {})
+
+    def carry_out(self, job: Job, *more: object) -> int:
+        """Writes a run as conduct does, whose report is not to be printed."""
+        assert not more[-1].prints_report  # type: ignore[attr-defined]
+        scenario, folder = job.scenario, job.run.path
         index = len(self.scenarios)
         self.scenarios.append(scenario)
         status = self.statuses[min(index, len(self.statuses) - 1)]
@@ -53,14 +62,8 @@ class Sweeps:
         rows = [row | (late if row["k"] == self.bad_k else {}) for row in rows]
         if index == 1:
             rows = [row | {"response_ms": doubled(row["response_ms"])} for row in rows]
-        assert request.out is not None
-        folder = request.out / "writes" / str(index)
         name, settings = f"writes/{index}", scenario.as_dict()
         simulated.write_run(folder, rows, run=name, status=status, scenario=settings)
-        latest = request.out / "latest"
-        latest.unlink(missing_ok=True)
-        latest.symlink_to(folder)
-        print("the report of a run")  # noqa: T201 - as conduct does
         code = self.codes[min(index, len(self.codes) - 1)]
         return code if status == "complete" else 130
 
@@ -74,7 +77,8 @@ def doubled(figures: dict[str, float]) -> dict[str, float]:
 def sweeps(monkeypatch: pytest.MonkeyPatch) -> Sweeps:
     """The sweeps that the command believes to run."""
     stand_in = Sweeps()
-    monkeypatch.setattr(conduct, "conduct", stand_in.conduct)
+    monkeypatch.setattr(conduct, "begin", stand_in.begin)
+    monkeypatch.setattr(conduct, "carry_out", stand_in.carry_out)
     return stand_in
 
 
@@ -92,7 +96,6 @@ def test_floor_is_what_the_runs_differ_by(
     assert (floor.seed, floor.machine) == (7, machine())
     assert floor.conditions["duration_s"] == sweeps.scenarios[0].duration_s == 1.0
     captured = capsys.readouterr()
-    assert "the report of a run" not in captured.out
     assert "100.0%" in captured.out
     assert "Run 3 of 3" in captured.err
 

@@ -9,6 +9,7 @@ import pytest
 from orchestration import __main__ as entry
 from orchestration import commands
 from orchestration.cli import cli, run
+from orchestration.exit_codes import MEANINGS, ExitCode
 
 
 @pytest.fixture(autouse=True)
@@ -30,6 +31,13 @@ def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]
     """--help of each says what it does."""
     assert run([command, "--help"]) == 0
     assert f"Usage: quorumeter {command}" in capsys.readouterr().out
+
+
+def test_help_has_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each with what it means."""
+    assert run(["--help"]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert all(f"{code:d} {MEANINGS[code]}" in told for code in ExitCode)
 
 
 def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
@@ -58,6 +66,7 @@ def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
         (["--rate", "5", "--users", "5"], ["--rate", "--users"]),
         (["--no-such-option"], ["--no-such-option"]),
         (["stray"], ["stray"]),
+        (["--attach", "http://127.0.0.1:1", "--delay-model", "fifo"], ["--delay-model"]),
     ],
 )
 def test_a_bad_option_is_refused_in_one_sentence(
@@ -109,6 +118,27 @@ def test_a_dry_run_prints_the_plan_and_its_duration(capsys: pytest.CaptureFixtur
     assert "12 trials, about" in out
 
 
+@pytest.mark.parametrize("command", ["sweep", "saturate"])
+def test_the_plan_names_the_delay_model_that_was_chosen(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What --delay-model asks for is in the plan, in words and as JSON."""
+    arguments = [command, "--dry-run", "--delay-model", "fifo"]
+    assert run(arguments) == 0
+    assert "link delays 0 to 100 ms, uniform, fifo" in capsys.readouterr().out
+    assert run([*arguments, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["scenario"]["delay_model"] == "fifo"
+
+
+@pytest.mark.parametrize("command", ["sweep", "saturate", "up", "web", "calibrate"])
+def test_every_command_that_starts_nodes_takes_a_delay_model(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One option with the same two models; any other is refused."""
+    assert run([command, "--delay-model", "lifo"]) == 64
+    assert "independent" in capsys.readouterr().err
+
+
 def test_a_dry_run_as_json_is_the_plan(capsys: pytest.CaptureFixture[str]) -> None:
     """The scenario, its cells in order, and the seconds that it takes."""
     assert run(["sweep", "--dry-run", "--json", "--k", "1,3", "--trials", "2", "--seed", "4"]) == 0
@@ -116,6 +146,101 @@ def test_a_dry_run_as_json_is_the_plan(capsys: pytest.CaptureFixture[str]) -> No
     assert found["scenario"]["quorums"] == [1, 3]
     assert sorted((c["block"], c["k"]) for c in found["cells"]) == [(0, 1), (0, 3), (1, 1), (1, 3)]
     assert found["expected_duration_s"] > 20
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        ["--warmup", "0"],
+        ["--seed", "0"],
+        ["--read-share", "0"],
+        ["--scenario", "wan"],
+        ["--dry-run"],
+        ["--threshold", "p99 < 1s"],
+        ["--pin"],
+    ],
+)
+def test_what_a_resumed_run_says_itself_cannot_be_chosen(
+    chosen: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A 0 is a choice, too: accepted and ignored, it would be taken for measured."""
+    assert run(["sweep", "--resume", str(tmp_path), *chosen]) == 64
+    assert f"leave out {chosen[0]}." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("chosen", [["--json"], ["--quiet"], ["--strict"]])
+def test_how_a_resumed_run_speaks_can_be_chosen(
+    chosen: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """These say nothing of what is measured."""
+    assert run(["sweep", "--resume", str(tmp_path), *chosen]) == 64
+    assert "cannot be resumed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "acks"),
+    [
+        ([], ["memory"]),
+        (["--ack", "fsync"], ["fsync"]),
+        (["--ack", "fsync, memory"], ["fsync", "memory"]),
+        (["--durable"], ["memory", "fsync"]),
+    ],
+)
+def test_ack_means_the_same_in_every_command(
+    options: list[str], acks: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As in a scenario file: from where nodes acknowledge; --durable is short for both."""
+    assert run(["sweep", "--dry-run", "--json", *options]) == 0
+    assert json.loads(capsys.readouterr().out)["scenario"]["acks"] == acks
+    if len(acks) == 1:
+        assert run(["saturate", "--dry-run", "--json", *options]) == 0
+        assert json.loads(capsys.readouterr().out)["scenario"]["acks"] == acks
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--ack", "paper"], "--ack was given 'paper'"),
+        (["--ack", "fsync", "--durable"], "give one of the two"),
+        (["--ack", "fsync", "--engine", "compose"], "--ack"),
+    ],
+)
+def test_an_ack_that_cannot_be_had_is_refused(
+    options: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In a sentence that names the option."""
+    assert run(["sweep", "--dry-run", *options]) == 64
+    assert words in capsys.readouterr().err
+
+
+def test_a_dry_run_knows_of_loading_and_of_memory(capsys: pytest.CaptureFixture[str]) -> None:
+    """A million records of 1,000 bytes are written first, and held by six nodes."""
+    options = ["sweep", "--workload", "ycsb-c", "--trials", "1", "--dry-run"]
+    assert run([*options, "--json"]) == 0
+    few = json.loads(capsys.readouterr().out)
+    assert run([*options, "--json", "--keys", "300000"]) == 0
+    many = json.loads(capsys.readouterr().out)
+    loading_s = many["expected_loading_s"]
+    assert loading_s > 20
+    assert many["expected_duration_s"] - few["expected_duration_s"] > 0.9 * loading_s
+    assert many["records_bytes"] == 300_000 * 1_500 * 6
+    assert run([*options, "--keys", "300000"]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "300,000 records are written" in told
+    assert "2.5 GiB of memory in all nodes" in told
+
+
+def test_records_that_no_memory_here_holds_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before anything starts: the machine would swap, or kill what it can."""
+    options = ["--workload", "ycsb-c", "--keys", "1000000", "--value-bytes", "1048576"]
+    for more in (["--dry-run"], ["--out", str(tmp_path / "reports")]):
+        assert run(["sweep", *options, *more]) == 64
+        told = capsys.readouterr().err
+        assert "5,862.2 GiB" in told
+        assert "--keys" in told
+    assert not (tmp_path / "reports").exists()
 
 
 @pytest.mark.parametrize("command", ["status", "parity"])
@@ -144,13 +269,13 @@ def test_a_report_of_no_run_is_a_usage_error(
 def test_a_crash_on_a_file_never_ends_with_the_code_of_a_violation(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What the system refuses, wherever it does, is a sentence and exit code 2."""
+    """What the system refuses, wherever it does, is a sentence and exit code 74."""
 
     def refuse() -> int:
         raise PermissionError(errno.EACCES, "Permission denied", "/full/disk")
 
     monkeypatch.setattr(commands, "down", refuse)
-    assert run(["down"]) == 2
+    assert run(["down"]) == 74
     assert capsys.readouterr().err == "quorumeter: /full/disk: Permission denied.\n"
 
 

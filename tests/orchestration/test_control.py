@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 
-from orchestration.control import Control
+from orchestration.control import LOOK_TIMEOUT_S, Control, Health
 from orchestration.errors import ClusterError, NotNowError, OutcomeUnknownError, RefusedError
 
 if TYPE_CHECKING:
@@ -101,3 +102,74 @@ def test_read_has_no_outcome_that_could_be_unknown(status: int) -> None:
     control = Control(transport=httpx.MockTransport(lambda _: answer))
     with pytest.raises(RefusedError):
         control.status("http://n")
+
+
+def test_many_nodes_are_asked_at_the_same_time() -> None:
+    """One that is frozen delays no other; each is answered for, and waited for shortly."""
+    urls = [f"http://n{number}" for number in range(4)]
+    together = threading.Barrier(len(urls), timeout=10)
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        together.wait()
+        assert request.extensions["timeout"]["read"] == LOOK_TIMEOUT_S
+        if request.url.host == "n3":
+            raise httpx.ReadTimeout("late", request=request)
+        return httpx.Response(200, json={"node_id": request.url.host})
+
+    found = Control(transport=httpx.MockTransport(answer)).healths(urls)
+    assert list(found) == urls
+    assert isinstance(found.pop(urls[3]), ClusterError)
+    assert [one.node_id for one in found.values() if isinstance(one, Health)] == ["n0", "n1", "n2"]
+    assert Control().healths([]) == {}
+
+
+def test_names_and_messages_of_a_node_are_one_line_without_orders() -> None:
+    """What a foreign node says cannot pass for a line of ours, or steer the terminal."""
+    body = {"node_id": "n\n2026 CRITICAL \x1b[2J", "role": "leader\t"}
+    control = Control(transport=httpx.MockTransport(lambda _: httpx.Response(200, json=body)))
+    health = control.health("http://n")
+    assert (health.node_id, health.role) == ("n\\n2026 CRITICAL \\x1b[2J", "leader\\t")
+    error = of_a_put(lambda: httpx.Response(409, json={"error": {"message": "No\r\n\x1b[31m"}}))
+    assert str(error).endswith("answered 409: No\\r\\n\\x1b[31m")
+
+
+def why_not(call: Callable[[str], object]) -> str:
+    """What is told of a node that answers oddly; empty if its answer can be read all the same."""
+    try:
+        call("http://n")
+    except ClusterError as problem:
+        return str(problem)
+    return ""
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "{}",
+        '{"write_quorum": NaN, "followers": Infinity, "min_delay_ms": NaN, "max_delay_ms": 1}',
+        '{"write_quorum": "many", "followers": [], "links": 5, "epoch": {}, "last_seq": 1e999}',
+        '{"links": {"http://f": 5}, "min_delay_ms": 9, "max_delay_ms": 1, "epoch": "x"}',
+        '{"followers": {"http://f": 5}, "http://f": 5, "epoch": NaN, "buckets": 5, "max_seq": 1}',
+        "[" * 100_000,
+        '{"a":' * 100_000,
+        "[]",
+        "",
+        '"text"',
+    ],
+    ids=range(10),
+)
+def test_answer_of_anybody_else_is_told_in_a_sentence(body: str) -> None:
+    """Whatever listens at the URL: a number that is none, an object too deep, a list."""
+    control = Control(transport=httpx.MockTransport(lambda _: httpx.Response(200, text=body)))
+    calls = [
+        control.quorum,
+        control.delays,
+        control.positions,
+        control.ack,
+        control.digest,
+        control.relayed_digests,
+        control.relayed_dumps,
+    ]
+    told = [why for call in calls if (why := why_not(call))]
+    assert len(told) >= 4  # some read no more than what happens to be there
+    assert all(why.startswith("http://n") for why in told)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 
 import httpx
 import pytest
 
 from orchestration.control import Control
 from orchestration.errors import ClusterError
-from orchestration.failover import NodeStatus, judge, look
+from orchestration.failover import NodeStatus, judge, look, read_status
 from tests.orchestration.members import MEMBERS, NAMELESS, outside, published, status
 
 
@@ -277,3 +278,24 @@ def test_leader_that_is_cut_off_and_holds_all_data_alone_has_no_successor() -> N
     found = judge({node.url: node for node in (alone, *others)}, {})
     assert (found.cut_off, found.candidate) == (alone, None)
     assert found.reason == "no other node that answers holds data"
+
+
+def test_a_cluster_is_looked_at_in_the_time_of_one_node() -> None:
+    """Those that do not answer are waited for together, not in turn."""
+    urls = [f"http://n{number}" for number in range(4)]
+    together = threading.Barrier(len(urls), timeout=10)
+
+    def silence(request: httpx.Request) -> httpx.Response:
+        together.wait()
+        raise httpx.ReadTimeout("late", request=request)
+
+    with pytest.raises(ClusterError, match="No node answers"):
+        look(Control(transport=httpx.MockTransport(silence)), urls)
+
+
+def test_names_of_a_foreign_node_are_one_line_and_stay_equal() -> None:
+    """The last leader is known by its name, whatever that holds, so each is escaped alike."""
+    node = status(0, node_id="a\x1b[2J\n", base_leader="a\x1b[2J\n")
+    body = dataclasses.asdict(node)
+    read = read_status("http://n0", body)
+    assert read.node_id == read.base_leader == "a\\x1b[2J\\n"

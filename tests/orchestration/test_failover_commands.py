@@ -38,6 +38,12 @@ PROMOTED = {
 }
 
 
+def all_told(capsys: pytest.CaptureFixture[str]) -> str:
+    """What a command says: where things stand on stdout, why it does nothing on stderr."""
+    told = capsys.readouterr()
+    return told.out + told.err
+
+
 class Stopped(Exception):  # noqa: N818 - no error: it ends a watch
     """The test has watched for long enough."""
 
@@ -93,7 +99,7 @@ def test_refusal_by_who_sees_one_node_only_does_not_advise_force(
 ) -> None:
     """Nobody knows from here if the others are gone; it takes URLs that work."""
     assert failover(monkeypatch, outside(2), *published(2)) == 2
-    told = capsys.readouterr().out
+    told = all_told(capsys)
     assert "A promotion would be refused: 3 of 5 electors have to answer, 1 do." in told
     assert "http://n0, http://n1, http://n3, http://n4, http://n5 may be known to" in told
     assert "--node" in told
@@ -106,7 +112,7 @@ def test_refusal_by_who_sees_all_that_there_are_advises_force(
 ) -> None:
     """Every published port was asked: who is silent is gone."""
     assert failover(monkeypatch, outside(1, 2), *published(0, 1, 2, 3, 4, 5)) == 2
-    assert "use --force if they are gone for good" in capsys.readouterr().out
+    assert "use --force if they are gone for good" in all_told(capsys)
 
 
 @pytest.mark.parametrize("force", [True, False])
@@ -120,7 +126,7 @@ def test_leader_that_a_node_is_led_by_is_not_replaced_unasked(
     """Not by force either, unless who is to lead is named."""
     control = outside(2, calls=calls, is_led=True)
     assert failover(monkeypatch, control, *published(2), force=force) == 2
-    told = capsys.readouterr().out
+    told = all_told(capsys)
     assert "A leader, http://n0, does not answer here but has a channel to n2" in told
     assert "--to" in told
     assert "--force" not in told
@@ -132,7 +138,7 @@ def test_node_that_is_about_to_lead_is_not_said_to_be_silent(
 ) -> None:
     """It answers, and waits for a majority: who promotes another one now ends that attempt."""
     assert failover(monkeypatch, outside(0, 1, 2, is_led=True), *published(0, 1, 2)) == 2
-    told = capsys.readouterr().out
+    told = all_told(capsys)
     assert "n0 is about to lead, and waits for other nodes to hold its base" in told
     assert "does not answer" not in told.split("nothing is done")[0].split("n0 is about")[1]
 
@@ -175,7 +181,7 @@ def test_refusal_beside_a_leader_does_not_advise_force(
     """It would take the leader's writes away."""
     urls = published(0, 1, 2, 3, 4, 5)
     assert failover(monkeypatch, outside(1, 2, is_led=True), *urls, to=urls[1]) == 2
-    told = capsys.readouterr().out
+    told = all_told(capsys)
     assert "Bring back n0, n3, n4, n5." in told
     assert "--force" not in told
 
@@ -186,7 +192,7 @@ def test_leader_that_is_open_is_told_before_any_refusal(
     """Nobody else is seen, but nothing is to be done."""
     control = outside(0, is_open=True, role="leader")
     assert failover(monkeypatch, control, *published(0)) == 0
-    told = capsys.readouterr().out
+    told = all_told(capsys)
     assert "n0 leads epoch 1: there is nothing to do." in told
     assert "refused" not in told
 
@@ -199,7 +205,7 @@ def test_leader_that_is_cut_off_from_all_is_replaced_and_told_so(
     with pytest.raises(ClusterError, match="Not you"):
         failover(monkeypatch, control, *published(0, 1, 2, 3))
     assert [str(call.url) for call in calls] == [f"{published(3)[0]}/admin/promote"]
-    told = capsys.readouterr().out
+    told = all_told(capsys)
     assert "n0 leads epoch 1, but no follower that answers has a channel to it" in told
     assert "nothing to do" not in told
 
@@ -232,7 +238,7 @@ def test_leader_that_is_cut_off_is_promoted_by_force_only(
             failover(monkeypatch, control, *urls, to="n0", force=True)
     else:
         assert failover(monkeypatch, control, *urls, to="n0") == 2
-        assert "To promote n0 mends nothing" in capsys.readouterr().out
+        assert "To promote n0 mends nothing" in all_told(capsys)
     assert len(calls) == force
 
 
@@ -243,6 +249,7 @@ def test_watch_replaces_a_leader_that_is_cut_off_for_as_long_as_it_waits(
     control = outside(0, 1, 2, 3, calls=calls, each={0: CUT_OFF})
     watch(monkeypatch, control, *published(0, 1, 2, 3), after_s=50)
     assert [str(call.url) for call in calls] == [f"{published(3)[0]}/admin/promote"]
+    assert not json.loads(calls[0].content).get("force")  # nobody is there to agree to a loss
     told = capsys.readouterr().out
     assert "n0 leads epoch 1, but no follower that answers has a channel to it, and n3 was" in told
 

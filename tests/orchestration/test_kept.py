@@ -2,20 +2,31 @@
 
 import json
 import os
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import httpx
+import psutil
 import pytest
 
 from orchestration import commands, kept
-from orchestration.clusters.processes import ProcessMark, mark
-from orchestration.control import Control
+from orchestration.clusters import processes
+from orchestration.clusters.processes import Place, ProcessMark
+from orchestration.control import LOOK_TIMEOUT_S, Control
 from orchestration.errors import ClusterError
+from orchestration.plain_text import one_line
 from orchestration.state_file import KeptCluster, KeptNode, StateFile
 
 LEADER, FOLLOWER, DEAD = "http://leader", "http://reached", "http://dead"
 # No process has this pid: it is beyond what any system gives out.
-NOBODY = ProcessMark(pid=2**30, create_time=1.0)
+NOBODY = ProcessMark(pid=2**30, started=1)
+START_ID = "of this test"
+HERE = processes.here()
+SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
 
 
 @pytest.fixture
@@ -25,10 +36,37 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StateFile:
     return StateFile(tmp_path)
 
 
-def keep(state: StateFile, process: ProcessMark | None, *, engine: str = "local") -> None:
-    """Note a cluster whose nodes have this process."""
+def keep(
+    state: StateFile,
+    process: ProcessMark | None,
+    *,
+    place: Place = HERE,
+    engine: Literal["local", "compose"] = "local",
+) -> None:
+    """Note a cluster whose nodes have this process, started at a place."""
     nodes = tuple(KeptNode(n, u, process) for n, u in (("leader", LEADER), ("f1", FOLLOWER)))
-    state.write(KeptCluster(engine=engine, nodes=nodes, known_urls=("http://known",)))  # type: ignore[arg-type]
+    state.write(
+        KeptCluster(
+            engine=engine,
+            nodes=nodes,
+            known_urls=("http://known",),
+            project="p",
+            start_id=START_ID,
+            place=place,
+        )
+    )
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[ProcessMark]:
+    """A process that was started as a node is, though it is none."""
+    environment = {**os.environ, "START_ID": START_ID}
+    child = processes.spawn(SLEEP, environment, tmp_path / "node.log")
+    while not psutil.Process(child.pid).environ():
+        time.sleep(0.001)  # for an instant, while it is loaded, a program has none
+    yield processes.mark(child.pid)
+    child.kill()
+    child.wait()
 
 
 def answer(request: httpx.Request) -> httpx.Response:
@@ -86,9 +124,94 @@ def test_status_with_a_dead_node_is_unknown(
     assert commands.status(LEADER, is_json=True) == 2
     assert json.loads(capsys.readouterr().out)["nodes"][2]["node_id"] == "f2"
     assert commands.status(LEADER, is_json=False) == 2
-    table = capsys.readouterr().out
-    assert "k=1 of 2 followers" in table
-    assert "no answer" in table
+    told = capsys.readouterr()
+    assert "k=1 of 2 followers" in told.out
+    assert "no answer" in told.out
+    assert "The leader's link to f2 (http://dead) is down." in told.err
+
+
+@pytest.mark.parametrize("name", ["rack[a1]", "db:key:1", "n[/b]", "\x1b[2J", "a\nb"])
+def test_status_shows_names_and_urls_as_they_are(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    """Rich would read some of them as markup or emoji, a terminal others as orders."""
+    far = f"http://[fd00::{'9' * 4}]:9203"
+
+    def named(request: httpx.Request) -> httpx.Response:
+        request.url = request.url.copy_with(host="leader")
+        body = answer(request).json()
+        if "node_id" in body:
+            body["node_id"] = name
+        if "links" in body:
+            link = body["links"]["http://known"] | {"node_id": name}
+            body["links"] = {far: link}
+        return httpx.Response(200, json=body)
+
+    def control() -> Control:
+        return Control(transport=httpx.MockTransport(named))
+
+    monkeypatch.setattr(commands.Control, "from_environment", control)
+    assert commands.status(LEADER, is_json=False) == 0
+    told = capsys.readouterr().out
+    assert told.count(one_line(name)) == 2
+    assert far in told
+    assert "\x1b" not in told
+
+
+def test_status_with_every_link_down_is_unknown(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All nodes answer, but no write can be acknowledged: the leader knows why, and it is told."""
+
+    def apart(request: httpx.Request) -> httpx.Response:
+        request.url = request.url.copy_with(host="leader")
+        body = answer(request).json()
+        for link in body.get("links", {}).values():
+            link |= {"connected": False, "detail": "it has the name of another"}
+        return httpx.Response(200, json=body)
+
+    def control() -> Control:
+        return Control(transport=httpx.MockTransport(apart))
+
+    monkeypatch.setattr(commands.Control, "from_environment", control)
+    assert commands.status(LEADER, is_json=True) == 2
+    told = capsys.readouterr()
+    assert json.loads(told.out)["nodes"][1]["detail"] == "it has the name of another"
+    assert "link to leader (http://known) is down (it has the name of another)" in told.err
+
+
+def test_a_frozen_node_is_waited_for_once_and_shortly(
+    monkeypatch: pytest.MonkeyPatch, state: StateFile, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Status and parity ask all nodes at once, and none again that did not answer."""
+    waited_s: list[float] = []
+
+    def frozen(request: httpx.Request) -> httpx.Response:
+        if request.url.host == "reached":
+            waited_s.append(request.extensions["timeout"]["read"])
+            raise httpx.ReadTimeout("late", request=request)
+        if request.url.path == "/digest":
+            return httpx.Response(200, json={"max_seq": 5, "buckets": [], "versions": {}})
+        if request.url.path == "/admin/digests":
+            return httpx.Response(200, json={})
+        body = answer(request).json()
+        if "links" in body:
+            del body["links"][DEAD]
+            body["links"]["http://known"]["contiguous"] = 5
+            body["stable_seq"] = 5
+        return httpx.Response(200, json=body)
+
+    def control() -> Control:
+        return Control(transport=httpx.MockTransport(frozen))
+
+    keep(state, None)
+    monkeypatch.setattr(commands.Control, "from_environment", control)
+    assert commands.status(None, is_json=False) == 2
+    assert commands.parity(None, is_json=False) == 2
+    assert waited_s == [LOOK_TIMEOUT_S] * 2
+    told = capsys.readouterr().err
+    assert "No answer from http://reached: asking the leader" in told
+    assert "http://reached could not be compared" in told
 
 
 @pytest.mark.parametrize(
@@ -131,26 +254,96 @@ def test_status_at_a_published_port_tells_what_the_leader_knows(
     assert ("error" in follower) is (code == 2)
 
 
-def test_a_second_up_says_that_one_runs(state: StateFile) -> None:
+def test_a_second_up_says_that_one_runs(state: StateFile, node: ProcessMark) -> None:
     """A kept cluster whose processes live is not replaced."""
-    keep(state, mark(os.getpid()))
+    keep(state, node)
     with pytest.raises(ClusterError, match="quorumeter down"):
-        kept._free_state()
+        kept._check_free(state, control())
 
 
 def test_what_is_left_of_a_dead_cluster_is_forgotten(state: StateFile) -> None:
     """After a reboot `up` works at once."""
     keep(state, NOBODY)
-    kept._free_state()
+    kept._check_free(state, control())
     assert state.read() is None
 
 
-def test_down_tolerates_nodes_that_ended_before(state: StateFile) -> None:
-    """It says so, and forgets the cluster."""
-    keep(state, NOBODY)
+@pytest.mark.parametrize("place", [HERE, replace(HERE, boot="an earlier one", pids="pid:[0]")])
+def test_down_tolerates_nodes_that_ended_before(state: StateFile, place: Place) -> None:
+    """By themselves, or with the machine: it says so, and forgets the cluster."""
+    keep(state, NOBODY, place=place)
     with control() as client:
         assert kept.end_kept(client) == "Ended 0 of 2 nodes; 2 had ended before."
     assert state.read() is None
+
+
+def test_down_ends_the_processes_that_up_started(state: StateFile, node: ProcessMark) -> None:
+    """And forgets the cluster then."""
+    keep(state, node)
+    assert kept.end_kept(control()) == "Ended 2 of 2 nodes."
+    assert (processes.find(node), state.read()) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        (replace(HERE, host="another", boot="another"), "started on another"),
+        (replace(HERE, pids="pid:[0]"), "started in another container"),
+    ],
+)
+def test_nodes_that_may_run_elsewhere_are_not_forgotten(
+    state: StateFile, place: Place, words: str
+) -> None:
+    """A process that cannot be found here has not ended for that: a folder may be shared."""
+    keep(state, NOBODY, place=place)
+    for act in (lambda: kept.end_kept(control()), lambda: kept._check_free(state, control())):
+        with pytest.raises(ClusterError, match=words) as told:
+            act()
+        assert str(state.path) in str(told.value)
+        assert state.read() is not None
+
+
+def test_a_node_that_still_answers_is_not_forgotten(state: StateFile) -> None:
+    """Whatever the note says of its process: who answers with the id of the start is alive."""
+    keep(state, NOBODY)
+
+    def alive(_: httpx.Request) -> httpx.Response:
+        body = {"node_id": "n", "role": "leader", "epoch": 1, "start_id": START_ID}
+        return httpx.Response(200, json=body)
+
+    client = Control(transport=httpx.MockTransport(alive))
+    with pytest.raises(ClusterError, match="it answers at http://leader"):
+        kept.end_kept(client)
+    assert state.read() is not None
+
+
+def test_down_ends_no_process_that_up_did_not_start(state: StateFile, tmp_path: Path) -> None:
+    """A note may be forged, or older than the machine's numbering: the process itself decides."""
+    child = processes.spawn(SLEEP, os.environ, tmp_path / "log")
+    while not psutil.Process(child.pid).environ():
+        time.sleep(0.001)
+    keep(state, processes.mark(child.pid))
+    with pytest.raises(ClusterError, match="is not the node that was started"):
+        kept.end_kept(control())
+    assert child.poll() is None
+    assert state.read() is not None
+    child.kill()
+    child.wait()
+
+
+def test_nodes_of_another_user_are_not_forgotten(
+    state: StateFile, node: ProcessMark, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After `sudo quorumeter up` a plain `down` says whose they are."""
+
+    def refuse(*_: object) -> bool:
+        raise psutil.AccessDenied(node.pid)
+
+    keep(state, node)
+    monkeypatch.setattr(processes, "has_variable", refuse)
+    with pytest.raises(ClusterError, match="belongs to another user"):
+        kept.end_kept(control())
+    assert state.read() is not None
 
 
 def test_kept_cluster_is_found_at_its_new_leader_after_a_failover(state: StateFile) -> None:

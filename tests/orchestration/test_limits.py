@@ -144,6 +144,9 @@ def test_a_url_of_a_node_is_taken_without_a_slash_at_its_end(url: str, end: str)
         "http://a b:80",
         "http://h:1\n",
         "http://h\x00:1",
+        "http://h:1/?x=1",
+        "http://h:1?",
+        "http://h:1/#top",
     ],
 )
 def test_what_is_no_url_of_a_node_is_refused(text: str) -> None:
@@ -152,3 +155,27 @@ def test_what_is_no_url_of_a_node_is_refused(text: str) -> None:
         UsageError, match=r"^--node was given .* the URL of a node, such as http://"
     ):
         limits.parse_url(text, "--node")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "http://user:hunter2@h:1",
+        "http://hunter2@h",
+        "https://user:hunter2@h/",
+        "http://user:hunter2@h:80a",
+        "http://user:hunt/er2@h",
+    ],
+)
+def test_a_password_in_a_url_is_refused_and_not_repeated(text: str) -> None:
+    """What is taken goes into manifest and report, and what is refused to the terminal."""
+    with pytest.raises(UsageError, match="CLUSTER_TOKEN") as refused:
+        limits.parse_url(text, "--attach")
+    assert "hunt" not in str(refused.value)
+
+
+def test_a_load_goes_to_plain_http_only() -> None:
+    """It is refused before k is set on a cluster that no trial could then reach."""
+    assert limits.parse_load_url("http://h:1/", "--attach") == "http://h:1"
+    with pytest.raises(UsageError, match="does not speak https"):
+        limits.parse_load_url("https://h:1", "--attach")

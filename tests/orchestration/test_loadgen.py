@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from orchestration.clusters import processes
 from orchestration.load.plan import LoadPlan
 from orchestration.loadgen import (
     DEADLINE_SLACK_S,
@@ -19,7 +21,10 @@ from orchestration.loadgen import (
     SLOW_LOADING_KEYS_PER_S,
     LoadgenError,
     Trial,
+    _make_empty,
     command_line,
+    how_ended,
+    locust_environment,
     locustfile_path,
 )
 
@@ -39,6 +44,7 @@ ODD_PLAN = LoadPlan(
     seed=77,
     total_writes=4321,
     write_quorum=2,
+    trial="block1-k2",
 )
 
 
@@ -63,6 +69,24 @@ def test_command_line_says_every_field_of_the_plan() -> None:
         assert value != field.default, field.name
         text = "99:101" if field.name == "value_bytes" else str(value)
         assert values.count(text) == 1, field.name
+
+
+def test_pages_of_locust_are_written_only_where_they_are_asked_for() -> None:
+    """One is 950 KB a trial: most of a run's folder, for what the report says better."""
+    assert not any("locust.html" in part for part in command_line(trial_of()))
+    assert option(trial_of(has_html=True), "html").endswith("locust.html")
+
+
+def test_counts_of_an_earlier_attempt_do_not_stay(tmp_path: Path) -> None:
+    """Locust's own count of a trial before would pass for this one's."""
+    stale = [
+        tmp_path / name for name in ("locust_stats.json", "locust_stats.csv", "process-0.json")
+    ]
+    for path in stale:
+        path.write_text("[]")
+    (tmp_path / "notes.txt").write_text("a user's own")
+    _make_empty(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
 def test_command_line_leaves_the_quorum_alone_unless_told() -> None:
@@ -91,6 +115,59 @@ def test_results_folder_is_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     """Locust's working directory decides nothing."""
     monkeypatch.chdir(tmp_path)
     assert option(trial_of(), "results-dir") == str(tmp_path / "trial")
+
+
+def test_nothing_of_the_surroundings_decides_what_locust_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither its variables nor its files of settings; all else is inherited."""
+    for name in ("LOCUST_RUN_TIME", "LOCUST_TAGS", "LOCUST_HEADLESS", "locust_users"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("CLUSTER_TOKEN", "secret")
+    found = locust_environment(tmp_path)
+    assert not [name for name in found if name.upper().startswith("LOCUST")]
+    assert (found["HOME"], found["CLUSTER_TOKEN"]) == (str(tmp_path), "secret")
+
+
+def test_locust_reads_no_settings_of_the_users_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not of the home, of the folder that the user is in, nor of a project there."""
+    home, trial = tmp_path / "home", tmp_path / "trial"
+    home.mkdir()
+    trial.mkdir()
+    (home / ".locust.conf").write_text("run-time = 2s\n")
+    (home / "locust.conf").write_text("tags = smoke\n")
+    (home / "pyproject.toml").write_text("[tool.locust]\nexclude-tags = 'a'\n")
+    (home / "locust.py").write_text("raise SystemExit(9)\n")
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("LOCUST_STOP_TIMEOUT", "77")
+    monkeypatch.chdir(home)
+    program = (
+        "from locust.argument_parser import get_parser\n"
+        "o = get_parser().parse_args([])\n"
+        "print(o.run_time, o.tags, o.exclude_tags, o.stop_timeout)"
+    )
+    child = processes.spawn(
+        [sys.executable, "-c", program], locust_environment(trial), trial / "log"
+    )
+    assert child.wait(timeout=60) == 0
+    assert (trial / "log").read_text().splitlines()[-1] == "None None None 0"
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (1, "Locust ended with exit code 1"),
+        (-15, r"Locust \(process 7\) was ended by SIGTERM$"),
+        (-9, "by SIGKILL, as a system does that is short of memory"),
+        (-999, "by signal 999"),
+    ],
+)
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
+def test_how_locust_ended_is_told_with_the_signal(code: int, words: str) -> None:
+    """Not a negative exit code, for which one would have to know the convention."""
+    assert re.search(words, how_ended(7, code))
 
 
 def test_unknown_scenario_is_refused_with_the_known_ones() -> None:

@@ -193,6 +193,24 @@ def test_a_follower_that_lags_is_waited_for() -> None:
     assert cluster.slept_s > 0
 
 
+def test_who_is_waited_for_is_told_once_and_not_at_once() -> None:
+    """Most checks wait for no more than a moment, which is not worth a line."""
+    said: list[tuple[float, str]] = []
+    cluster = FakeCluster([at(3)] * 100 + [at(9)], {"a": "1"}, {"a": "1"})
+    with cluster.control() as control:
+        check_parity(
+            control,
+            LEADER,
+            {KNOWN: REACHED},
+            say=lambda text: said.append((cluster.slept_s, text)),
+            clock=cluster.clock,
+            sleep=cluster.sleep,
+        )
+    [(said_s, text)] = said
+    assert 1 <= said_s < 1.1
+    assert text.startswith(f"Waiting up to 10 s for followers: {KNOWN} ")
+
+
 def test_a_difference_is_a_mismatch_that_names_its_keys() -> None:
     """A lost, a wrong and an extra key are told apart."""
     cluster = FakeCluster([at(9)], {"a": "1", "b": "2"}, {"a": "0", "c": "3"})

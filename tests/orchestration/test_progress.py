@@ -26,9 +26,17 @@ LINK = Link("http://f", "follower1", 1, 7, 0, is_connected=True, is_learner=Fals
 POSITIONS = Positions(epoch=1, last_seq=9, stable_seq=8, links=(LINK,))
 
 
+class Terminal(io.StringIO):
+    """A stream that says it is one."""
+
+    def isatty(self) -> bool:
+        """It is."""
+        return True
+
+
 def console(*, is_terminal: bool = False) -> tuple[Console, io.StringIO]:
     """A console that writes into a string."""
-    text = io.StringIO()
+    text = Terminal() if is_terminal else io.StringIO()
     return Console(file=text, force_terminal=is_terminal, width=100, color_system=None), text
 
 
@@ -103,6 +111,13 @@ def test_the_fitting_progress_is_taken(
     assert bool(text.getvalue()) is not is_quiet
 
 
+def test_a_log_is_no_terminal_for_being_coloured() -> None:
+    """FORCE_COLOR in a CI asks for colors; a live view would fill the log."""
+    text = io.StringIO()
+    out = Console(file=text, force_terminal=True)
+    assert type(make_progress(out, lambda: POSITIONS, is_quiet=False)) is LineProgress
+
+
 def test_a_terminal_that_was_closed_does_not_break_what_writes_to_it() -> None:
     """Clean-up goes on when nobody reads any more."""
 
@@ -113,4 +128,4 @@ def test_a_terminal_that_was_closed_does_not_break_what_writes_to_it() -> None:
         def flush(self) -> None:
             raise OSError(5, "Input/output error")
 
-    tell(LineProgress(Console(file=_Forgiving(Closed()))))  # type: ignore[arg-type]
+    tell(LineProgress(Console(file=_Forgiving(Closed(), forgives_all=True))))  # type: ignore[arg-type]

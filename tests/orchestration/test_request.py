@@ -37,6 +37,32 @@ def test_an_attached_cluster_keeps_its_delays_unless_told() -> None:
     assert resolve(SweepRequest(attach_url=url, delay_ms=(1.0, 2.0))).delay_ms == (1.0, 2.0)
 
 
+def test_a_workload_that_is_chosen_replaces_what_the_scenarios_own_alone_uses() -> None:
+    """Nobody has to edit a file to drive its cluster with another load."""
+    mixed = SweepRequest(workload="mixed", read_share=0.9, read_from="followers", rate_per_s=50.0)
+    assert resolve(SweepRequest(workload="ycsb-b").over(mixed)).read_from == "followers"
+    assert resolve(SweepRequest(workload="writes").over(mixed)).read_from == "leader"
+    poisson = SweepRequest(workload="writes", arrivals="poisson", rate_per_s=50.0)
+    assert resolve(SweepRequest(workload="seed").over(poisson)).users == 10
+    with pytest.raises(UsageError, match="--read-share"):
+        resolve(SweepRequest(workload="writes", read_share=0.5).over(mixed))
+
+
+def test_links_are_independent_unless_an_ordered_stream_is_asked_for() -> None:
+    """The delay model reaches the scenario; it is told, and not left to a node's default."""
+    assert resolve(SweepRequest()).delay_model == "independent"
+    assert resolve(SweepRequest(delay_model="fifo")).delay_model == "fifo"
+    assert resolve(SweepRequest(engine="compose", delay_model="fifo")).delay_model == "fifo"
+
+
+def test_an_attached_cluster_has_the_delay_model_that_it_was_started_with() -> None:
+    """Nobody can change it while nodes run, so that a choice is refused and not ignored."""
+    url = "http://127.0.0.1:8000"
+    assert resolve(SweepRequest(attach_url=url)).delay_model is None
+    with pytest.raises(UsageError, match=r"--delay-model .*DELAY_MODEL"):
+        SweepRequest(attach_url=url, delay_model="fifo")
+
+
 def test_the_original_workload_without_variables_is_the_original() -> None:
     """100 writes, 10 at a time, 10 keys, k 1 to 5, delays 0:1000, one trial, no warm-up."""
     scenario = resolve(SweepRequest(workload="seed"))
@@ -122,6 +148,31 @@ def test_options_that_exclude_each_other_are_refused(options: dict[str, object],
     """The refusal names what cannot go together."""
     with pytest.raises(UsageError, match=name):
         SweepRequest(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({"read_share": 0.0}, "--read-share"),
+        ({"read_share": 0.5, "workload": "ycsb-a"}, "--read-share"),
+        ({"read_from": "followers"}, "--read-from"),
+        ({"read_from": "leader", "workload": "seed"}, "--read-from"),
+        ({"arrivals": "poisson", "users": 3}, "--arrivals"),
+        ({"arrivals": "constant", "workload": "seed"}, "--arrivals"),
+    ],
+)
+def test_what_the_load_would_take_no_notice_of_is_refused(
+    options: dict[str, object], name: str
+) -> None:
+    """What is accepted and ignored would be taken for measured."""
+    with pytest.raises(UsageError, match=name):
+        resolve(SweepRequest(**options))  # type: ignore[arg-type]
+
+
+def test_clients_replace_the_arrivals_of_a_file() -> None:
+    """As they replace its rate."""
+    file = SweepRequest(rate_per_s=5.0, arrivals="poisson")
+    assert SweepRequest(users=3).over(file).arrivals is None
 
 
 def test_what_is_given_wins_over_the_original_workloads_numbers() -> None:

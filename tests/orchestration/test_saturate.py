@@ -10,7 +10,7 @@ import httpx
 import msgspec
 import pytest
 
-from orchestration import cli_saturate, saturate
+from orchestration import cli_saturate, conduct, saturate
 from orchestration.cli import run as run_command
 from orchestration.clusters.group import ClusterGroup
 from orchestration.control import Control
@@ -232,7 +232,7 @@ def test_dry_run_as_json_has_the_goal(
         (["--duration", "500ms"], ["--start", "p99", "--duration"]),
         (["--k", "9"], ["--k", "'9'", "0 to 5"]),
         (["--workload", "seed"], ["--workload", "'seed'"]),
-        (["--durable", "--engine", "compose"], ["--durable", "DATA_DIR"]),
+        (["--ack", "fsync", "--engine", "compose"], ["--ack", "DATA_DIR"]),
     ],
 )
 def test_bad_option_is_refused_in_one_sentence(
@@ -297,6 +297,6 @@ def test_cores_that_cannot_be_divided_leave_no_folder_behind(
     def refuse(_: int) -> Cores:
         raise UsageError("--pin takes two cores at least")
 
-    monkeypatch.setattr(saturate, "divide_cores", refuse)
+    monkeypatch.setattr(conduct, "divide_cores", refuse)
     assert command("--pin", "--out", str(tmp_path / "reports")) == 64
     assert not (tmp_path / "reports").exists()

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestration.errors import UsageError
-from orchestration.scenario import Ack, Scenario, expected_duration_s, expected_trial_s, plan
+from orchestration.scenario import Ack, Cell, Scenario, expected_duration_s, expected_trial_s, plan
 
 SCENARIO = Scenario(
     workload="writes",
@@ -45,6 +45,17 @@ def test_plan_of_any_scenario_has_complete_blocks(
     counted = Counter((cell.block, cell.k, cell.ack) for cell in cells)
     assert counted == Counter(itertools.product(range(trials), ordered, acks))
     assert len({cell.folder for cell in cells}) == len(cells)
+
+
+def test_trials_at_different_rates_have_folders_of_their_own() -> None:
+    """Those of one k and block are told apart by their rate only."""
+    cells = [Cell(0, 1, 7, "fsync", rate) for rate in (None, 100.0, 150.0, 150.5)]
+    assert [cell.folder for cell in cells] == [
+        "block0-k1-fsync",
+        "block0-k1-fsync-rate100",
+        "block0-k1-fsync-rate150",
+        "block0-k1-fsync-rate150.5",
+    ]
 
 
 def test_plan_of_the_same_seed_is_the_same() -> None:

@@ -1,12 +1,18 @@
 """Scenario files: what they say, and where they are wrong."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from orchestration.errors import UsageError
 from orchestration.request import SweepRequest, to_scenario
-from orchestration.scenario_file import MAX_FILE_BYTES, read_scenario, shipped_scenarios
+from orchestration.scenario_file import (
+    MAX_FILE_BYTES,
+    RESERVED_NAMES,
+    read_scenario,
+    shipped_scenarios,
+)
 
 WHOLE = """\
 name = "all-of-it"
@@ -16,6 +22,7 @@ thresholds = ["p99 < 50ms at k=1"]
 [cluster]
 followers = 3
 delay_ms = [1, 20.5]
+delay_model = "fifo"
 ack = ["memory", "fsync"]
 pin = true
 engine = "local"
@@ -53,13 +60,14 @@ def test_every_setting_reaches_the_request(tmp_path: Path) -> None:
         name="all-of-it",
         workload="ycsb-a",
         quorums="0-2",
-        quorums_name=f"{tmp_path / 'mine.toml'}, line 26: sweep.k",
+        quorums_name=f"{tmp_path / 'mine.toml'}, line 27: sweep.k",
         trials=7,
         warmup_s=0.5,
         duration_s=3.0,
         rate_per_s=150.0,
         followers=3,
         delay_ms=(1.0, 20.5),
+        delay_model="fifo",
         engine="local",
         keys=5_000,
         arrivals="poisson",
@@ -92,6 +100,7 @@ def test_a_short_file_leaves_the_rest_to_the_defaults(tmp_path: Path) -> None:
         ("[cluster]\ndelay_ms = [\n  30,\n  10,\n]\n", 5, "cluster.delay_ms was given"),
         ("[cluster]\nfollowers = 99\n", 2, "cluster.followers"),
         ("[cluster]\nack = 'paper'\n", 2, "cluster.ack will not do"),
+        ("[cluster]\ndelay_model = 'lifo'\n", 2, "cluster.delay_model will not do"),
         ("[load]\nworkload = 'ycsb-z'\n", 2, "load.workload will not do"),
         ("[load]\nvalue_bytes = 3\n", 2, "load.value_bytes"),
         ("[cluster]\nattach = 'http://a:b'\n", 2, "cluster.attach was given 'http://a:b'"),
@@ -167,10 +176,48 @@ def test_options_win_over_the_file(tmp_path: Path) -> None:
     assert (named.quorums, named.quorums_name) == ("9", "--k")
     closed = SweepRequest(users=3).over(file)
     assert (closed.users, closed.rate_per_s) == (3, None)
-    attached = SweepRequest(attach_url="http://a").over(file)
-    assert (attached.followers, attached.acks, attached.delay_ms) == (None, None, None)
-    composed = SweepRequest(engine="compose").over(file)
-    assert (composed.engine, composed.is_pinned, composed.workload) == ("compose", None, "ycsb-a")
+    local = SweepRequest(engine="local").over(file)
+    assert (local.engine, local.acks, local.is_pinned) == ("local", file.acks, file.is_pinned)
+    plain = replace(file, acks=None, is_pinned=None)
+    attached = SweepRequest(attach_url="http://a").over(plain)
+    assert (attached.followers, attached.delay_ms, attached.delay_model) == (None, None, None)
+    composed = SweepRequest(engine="compose").over(plain)
+    assert (composed.engine, composed.workload) == ("compose", "ycsb-a")
+
+
+@pytest.mark.parametrize("elsewhere", [{"engine": "compose"}, {"attach_url": "http://a"}])
+@pytest.mark.parametrize(("setting", "name"), [("acks", "ack"), ("is_pinned", "pin")])
+def test_a_question_that_a_cluster_cannot_answer_is_refused_and_not_dropped(
+    tmp_path: Path, elsewhere: dict[str, str], setting: str, name: str
+) -> None:
+    """A scenario that compares memory and disk would measure something else without a word."""
+    other = "is_pinned" if setting == "acks" else "acks"
+    file = replace(read_scenario(write(tmp_path, WHOLE)), **{other: None})
+    with pytest.raises(UsageError, match=f"{name} in a scenario"):
+        SweepRequest(**elsewhere).over(file)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", RESERVED_NAMES)
+def test_a_name_that_the_outputs_have_taken_is_refused(tmp_path: Path, name: str) -> None:
+    """Neither the file's name nor its setting may send a run to reports/latest."""
+    named = tmp_path / f"{name}.toml"
+    named.write_text("[sweep]\ntrials = 1\n")
+    with pytest.raises(UsageError, match=f"{name}.toml, .*give the scenario another name"):
+        read_scenario(str(named))
+    with pytest.raises(UsageError, match=r"line 2: .*give the scenario another name"):
+        read_scenario(write(tmp_path, f"\nname = '{name}'\n"))
+    named.write_text("name = 'mine'\n")
+    assert read_scenario(str(named)).name == "mine"
+
+
+def test_a_mark_of_the_byte_order_is_no_part_of_the_text(tmp_path: Path) -> None:
+    """Notepad and PowerShell write one."""
+    path = tmp_path / "mine.toml"
+    path.write_bytes(b"\xef\xbb\xbf[sweep]\ntrials = 2\n")
+    assert read_scenario(str(path)).trials == 2
+    path.write_bytes("[sweep]\ntrials = 2\n".encode("utf-16"))
+    with pytest.raises(UsageError, match="not UTF-8 text, so no scenario: save it"):
+        read_scenario(str(path))
 
 
 def test_nothing_given_leaves_the_file_as_it_is(tmp_path: Path) -> None:

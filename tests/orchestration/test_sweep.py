@@ -1,6 +1,8 @@
 """A sweep on a fake cluster: what is written, whatever happens."""
 
 import json
+import os
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -22,8 +24,9 @@ from orchestration.load.results import (
     new_histogram,
 )
 from orchestration.loadgen import LoadgenError
-from orchestration.manifest import RunFolder, create_run_folder, start_manifest
+from orchestration.manifest import RunFolder, create_run_folder, start_manifest, write_manifest
 from orchestration.progress import Progress
+from orchestration.report.records import read_run
 from orchestration.resume import open_run
 from orchestration.scenario import Cell, Scenario, plan
 from orchestration.sweep import Ending, Sweep
@@ -262,10 +265,11 @@ def test_a_resumed_sweep_is_the_one_that_was_never_stopped(tmp_path: Path, cut: 
     _, run = run_sweep(tmp_path, FakeCluster(), trial)
     with (run.path / "cells.jsonl").open("ab") as file:
         file.write(cut)
-    run, scenario, found, done = open_run(run.path)
-    assert scenario == SCENARIO
-    assert done == plan(SCENARIO)[:2]
-    ending = carry_on(run, found, FakeCluster(), lambda _: good_result(), done)
+    job = open_run(run.path)
+    assert job.scenario == SCENARIO
+    assert job.done == plan(SCENARIO)[:2]
+    assert (job.run.path, job.run.root) == (run.path, tmp_path)
+    ending = carry_on(job.run, job.manifest, FakeCluster(), lambda _: good_result(), job.done)
     assert ending == Ending("complete", 4)
     assert [(row["block"], row["k"], row["seed"]) for row in rows(run)] == [
         (cell.block, cell.k, cell.seed) for cell in plan(SCENARIO)
@@ -284,9 +288,9 @@ def test_a_last_line_without_its_end_is_kept_and_ended(tmp_path: Path) -> None:
     _, run = run_sweep(tmp_path, FakeCluster(), trial)
     path = run.path / "cells.jsonl"
     path.write_bytes(path.read_bytes().rstrip(b"\n"))
-    run, _, found, done = open_run(run.path)
-    assert len(done) == 2
-    carry_on(run, found, FakeCluster(), lambda _: good_result(), done)
+    job = open_run(run.path)
+    assert len(job.done) == 2
+    carry_on(job.run, job.manifest, FakeCluster(), lambda _: good_result(), job.done)
     assert len(rows(run)) == 4
 
 
@@ -300,13 +304,30 @@ def test_a_cluster_that_has_changed_does_not_finish_a_run(tmp_path: Path) -> Non
         return good_result()
 
     _, run = run_sweep(tmp_path, cluster, trial)
-    run, _, found, done = open_run(run.path)
+    job = open_run(run.path)
     cluster.durable = {"leader": False, "follower": False}
-    ending = carry_on(run, found, cluster, lambda _: good_result(), done)
+    ending = carry_on(job.run, job.manifest, cluster, lambda _: good_result(), job.done)
     assert ending.status == "failed"
     assert "not the one that the run began with" in ending.message
     assert manifest(run)["ack"] == "fsync"
     assert len(rows(run)) == 1
+
+
+def test_what_a_run_did_not_note_of_its_cluster_has_not_changed(tmp_path: Path) -> None:
+    """A run that began before the delay model was noted can be finished."""
+
+    def trial(index: int) -> TrialResult:
+        if index == 1:
+            raise Interrupted(2)
+        return good_result()
+
+    _, run = run_sweep(tmp_path, FakeCluster(), trial)
+    found = manifest(run)
+    del found["delay_model"]
+    (run.path / "manifest.json").write_text(json.dumps(found))
+    job = open_run(run.path)
+    ending = carry_on(job.run, job.manifest, FakeCluster(), lambda _: good_result(), job.done)
+    assert ending.status == "complete"
 
 
 @pytest.mark.parametrize("part", ["locust", "python"])
@@ -344,7 +365,7 @@ def test_a_trial_that_the_generator_could_not_run_is_invalid(tmp_path: Path) -> 
 
     def trial(index: int) -> TrialResult:
         if index == 0:
-            raise LoadgenError("Locust ended with exit code 1\nits log")
+            raise LoadgenError("Locust ended with exit code 1", tmp_path / "locust.log")
         return good_result()
 
     ending, run = run_sweep(tmp_path, FakeCluster(), trial)
@@ -370,6 +391,75 @@ def test_a_leader_that_dies_ends_the_sweep_with_a_sentence(tmp_path: Path) -> No
     assert cluster.calls == ["start", "stop"]
 
 
+def test_the_trial_in_which_the_leader_died_is_measured_again(tmp_path: Path) -> None:
+    """Its row would keep its k from being quoted for ever; the others stay."""
+    cluster = FakeCluster()
+
+    def trial(index: int) -> TrialResult:
+        cluster.is_leader_alive = index < 1
+        return good_result()
+
+    _, run = run_sweep(tmp_path, cluster, trial)
+    job = open_run(run.path)
+    assert job.done == plan(SCENARIO)[:1]
+    ending = carry_on(job.run, job.manifest, FakeCluster(), lambda _: good_result(), job.done)
+    assert ending.status == "complete"
+    assert [(row["block"], row["k"], row["stamp"]) for row in rows(run)] == [
+        (cell.block, cell.k, "ok") for cell in plan(SCENARIO)
+    ]
+
+
+def test_a_violation_is_not_measured_away(tmp_path: Path) -> None:
+    """That replicas differed after a trial stays, even where the run broke off with it."""
+    cluster = FakeCluster()
+
+    def trial(index: int) -> TrialResult:
+        cluster.is_leader_alive = index < 1
+        return good_result()
+
+    _, run = run_sweep(tmp_path, cluster, trial)
+    first, last = rows(run)
+    last["parity"]["status"] = "mismatch"
+    (run.path / "cells.jsonl").write_text(f"{json.dumps(first)}\n{json.dumps(last)}\n")
+    assert len(open_run(run.path).done) == 2
+
+
+def test_an_invalid_trial_of_a_run_that_ended_well_stays(tmp_path: Path) -> None:
+    """Only what broke a run off spoilt its last trial."""
+
+    def trial(index: int) -> TrialResult:
+        if index == 3:
+            raise LoadgenError("Locust ended with exit code 1")
+        return good_result()
+
+    _, run = run_sweep(tmp_path, FakeCluster(), trial)
+    assert len(open_run(run.path).done) == 4
+
+
+@pytest.mark.parametrize("missing", ["machine", "versions", "scenario"])
+def test_a_manifest_that_lacks_a_part_is_not_resumed(tmp_path: Path, missing: str) -> None:
+    """A sentence, and nothing in the folder changes."""
+    _, run = run_sweep(tmp_path, FakeCluster(), lambda _: good_result())
+    found = manifest(run)
+    del found[missing]
+    (run.path / "manifest.json").write_text(json.dumps(found))
+    with pytest.raises(UsageError, match=f"cannot be resumed: .*{missing}"):
+        open_run(run.path)
+
+
+def test_a_folder_of_the_users_is_not_taken_for_the_nodes_data(tmp_path: Path) -> None:
+    """What lies in the place of the nodes' data, and was not made here, is never removed."""
+    run = create_run_folder(tmp_path, "writes", NOW)
+    run.node_data.mkdir()
+    (run.node_data / "analysis.csv").write_text("mine")
+    run.remove_node_data()
+    assert (run.node_data / "analysis.csv").read_text() == "mine"
+    other = create_run_folder(tmp_path, "writes", NOW)
+    (other.make_node_data() / "leader").mkdir()
+    other.remove_node_data()
+    assert not other.node_data.exists()
+
+
 def test_a_cluster_that_does_not_start_is_stopped_all_the_same(tmp_path: Path) -> None:
     """Half a cluster is no reason to leave processes behind."""
 
@@ -385,10 +475,45 @@ def test_a_cluster_that_does_not_start_is_stopped_all_the_same(tmp_path: Path) -
     assert cluster.calls == ["start", "stop"]
 
 
+def test_what_is_left_of_a_cluster_is_told_beside_how_the_sweep_ended(tmp_path: Path) -> None:
+    """It spoils no measurement, and takes the place of no other message."""
+
+    class Stuck(FakeCluster):
+        def stop(self) -> None:
+            super().stop()
+            raise ClusterError("Containers are left.")
+
+    ending, run = run_sweep(tmp_path, Stuck(), lambda _: good_result())
+    assert (ending.status, ending.exit_code) == ("complete", None)
+    assert ending.message == manifest(run)["message"] == "Containers are left."
+
+    def interrupted(_: int) -> TrialResult:
+        raise Interrupted(signal.SIGINT)
+
+    ending, _ = run_sweep(tmp_path, Stuck(), interrupted)
+    assert (ending.status, ending.exit_code) == ("interrupted", 130)
+    assert ending.message == (
+        "The run was stopped by SIGINT: 0 trials of it are finished. Containers are left."
+    )
+
+
 def test_runs_of_the_same_second_get_folders_of_their_own(tmp_path: Path) -> None:
     """No run overwrites another."""
     names = {create_run_folder(tmp_path, "writes", NOW).name for _ in range(3)}
     assert names == {f"writes/20260102T030405Z{suffix}" for suffix in ("", "-2", "-3")}
+
+
+def test_a_command_that_is_no_text_leaves_a_manifest_that_can_be_read(tmp_path: Path) -> None:
+    """A path of any bytes may be named; JSON holds text alone, and the run could not be drawn."""
+    run = create_run_folder(tmp_path, "writes", NOW)
+    command = ["quorumeter", "--out", os.fsdecode(b"r\xff")]
+    found = start_manifest(run, SCENARIO, command=command, planned_trials=4, now=NOW)
+    write_manifest(run, found)
+    assert read_run(run.path).manifest.command == [
+        "quorumeter",
+        "--out",
+        "r\N{REPLACEMENT CHARACTER}",
+    ]
 
 
 def test_a_closed_loop_has_users_and_no_rate(tmp_path: Path) -> None:

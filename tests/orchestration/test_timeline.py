@@ -44,6 +44,23 @@ def test_each_row_names_its_trial(tmp_path: Path) -> None:
     assert sorted(found) == [("0", "10", "fsync", "10"), ("0", "2", "", "2"), ("1", "3", "", "3")]
 
 
+def test_trials_stand_in_the_order_of_their_blocks(tmp_path: Path) -> None:
+    """Block 10 comes after block 2, and k=10 after k=2: by number, not by text."""
+    run = RunFolder(path=tmp_path, root=tmp_path)
+    for block, k in ((10, 1), (2, 10), (2, 2)):
+        write(run.trial(Cell(block=block, k=k, seed=1)), 0, second(1.0, 1))
+    found = [(row["block"], row["k"]) for row in gathered(tmp_path)]
+    assert found == [("2", "2"), ("2", "10"), ("10", "1")]
+
+
+def test_rows_of_processes_are_joined_by_their_time(tmp_path: Path) -> None:
+    """A process that has no row for a second adds nothing to it, and not its next one."""
+    folder = RunFolder(path=tmp_path, root=tmp_path).trial(Cell(block=0, k=1, seed=1))
+    write(folder, 0, second(1.0, 3), second(2.0, 5), second(3.0, 7))
+    write(folder, 1, second(2.02, 10), second(3.01, 20))
+    assert [row["ok"] for row in gathered(tmp_path)] == ["3", "15", "27"]
+
+
 def test_seconds_of_several_processes_are_one(tmp_path: Path) -> None:
     """What all processes of a trial did in a second adds up; one may end before another."""
     folder = RunFolder(path=tmp_path, root=tmp_path).trial(Cell(block=0, k=1, seed=1))

@@ -8,34 +8,66 @@ import random
 import secrets
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
-from kv_app import channel, group_commit, outbox, replica, snapshot, state, storage
+from kv_app import (
+    catch_up,
+    channel,
+    group_commit,
+    outbox,
+    quarantine,
+    replica,
+    snapshot,
+    state,
+    storage,
+)
 from kv_app import node as node_module
 from kv_app.errors import (
+    IdempotencyConflictError,
     OutcomeUnknownError,
     StorageError,
     StoreError,
 )
 from kv_app.leader import FIRST_EPOCH, Leader
 from kv_app.messages import Change, Entry, Operation
-from kv_app.meta import Meta, Role
+from kv_app.meta import Meta, Promise, Role
 from kv_app.node import Node
 from kv_app.promoter import Wish
+from kv_app.recovery import recover
+from kv_app.replica import Replica
 from kv_app.settings import Settings
 from tests.simulation.disk import Batch, Disk, SlowSyncs, mount
-from tests.simulation.history import History, Life, Violation, holds
+from tests.simulation.history import (
+    COLD_KEYS,
+    HOT_KEYS,
+    KEYS,
+    History,
+    Life,
+    Violation,
+    check_disk,
+    check_recovered,
+    holds,
+)
 from tests.simulation.network import Network, SimulatedPeers
 from tests.simulation.virtual_loop import Clock, VirtualLoop, VirtualTimer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from kv_app.replica import Replica
-
-KEYS = "abc"
 HEAL_S = 60.0
+# What takes long to look at is looked at after so many steps.
+DEEP_CHECK_EVERY = 8
+# So many of the last writes are retried.
+RETRIED = 20
+
+
+# Object, attribute, and what stands there during a run.
+Hook = tuple[Any, str, Any]
+# Operation, key, value, idempotency key, changes.
+Write = tuple[Operation, str, str | None, str, tuple[Change, ...]]
 
 
 @dataclass(frozen=True)
@@ -51,6 +83,10 @@ class Shape:
         max_delay_ms: Of the link delays.
         mean_ms: Mean time of a message.
         loss: Share of the calls that are lost.
+        idempotency_keys: How many of them are remembered.
+        has_foreigners: Whether another cluster is there, and takes ports of nodes that are down.
+        lies: Whether some messages are sent that nobody honest would send.
+        window: How many messages of a leader are on their way at once.
     """
 
     followers: int
@@ -61,6 +97,10 @@ class Shape:
     max_delay_ms: float
     mean_ms: float
     loss: float
+    idempotency_keys: int = 100_000
+    has_foreigners: bool = False
+    lies: bool = False
+    window: int = 1 << 30
 
 
 def draw_shape(source: random.Random) -> Shape:
@@ -71,10 +111,14 @@ def draw_shape(source: random.Random) -> Shape:
         min(followers, source.choice([0, 1, 1, 2, 2, 3, 4, 5])),
         source.random() < 0.6,
         source.choice([0.0, 0.0, 0.2]),
-        source.choice([6, 30, 1000]),
+        source.choice([2, 6, 30, 1000]),
         source.choice([0.0, 2.0, 20.0]),
         source.choice([0.2, 1.0, 5.0]),
         source.choice([0.0, 0.02, 0.1]),
+        source.choice([4, 30, 100_000]),
+        source.random() < 0.15,
+        source.random() < 0.3,
+        source.choice([1, 1, 8, 1 << 30]),
     )
 
 
@@ -87,12 +131,13 @@ class Host:
         disk: What stays when a process ends; None if all is in memory.
     """
 
-    def __init__(self, cluster: Cluster, number: int) -> None:
-        self.name = f"n{number}"
+    def __init__(self, cluster: Cluster, number: int, *, is_foreign: bool = False) -> None:
+        self.name = f"{'x' if is_foreign else 'n'}{number}"
         self.url = f"http://{self.name}:1"
         self.node: Node | None = None
-        self.disk = Disk() if cluster.shape.is_durable else None
+        self.disk = Disk() if cluster.shape.is_durable and not is_foreign else None
         self.is_first = number == 0
+        self.is_foreign = is_foreign
         self.lives = 0
         self._cluster = cluster
         self._syncs: SlowSyncs | None = None
@@ -102,9 +147,14 @@ class Host:
         cluster, shape = self._cluster, self._cluster.shape
         self.lives += 1
         options: dict[str, Any] = {}
+        if cluster.network.hosts.get(self.url) is not self:  # who was at this port goes
+            cluster.network.cut(self.url)
+            cluster.network.hosts[self.url] = self
         if self.is_first:
-            urls = tuple(host.url for host in cluster.hosts if host is not self)
-            options = {"follower_urls": urls, "write_quorum": shape.write_quorum}
+            some = cluster.foreigners if self.is_foreign else cluster.hosts
+            urls = tuple(host.url for host in some if host is not self)
+            k = 0 if self.is_foreign else shape.write_quorum
+            options = {"follower_urls": urls, "write_quorum": k}
         settings = Settings(
             role=Role.LEADER if self.is_first else Role.FOLLOWER,
             node_id=self.name,
@@ -113,6 +163,7 @@ class Host:
             max_delay_ms=shape.max_delay_ms,
             delay_seed=cluster.seed,
             log_entries=shape.log_entries,
+            idempotency_keys=shape.idempotency_keys,
             request_timeout_s=1.0,
             heartbeat_timeout_s=1.0,
             reconnect_max_s=0.3,
@@ -130,7 +181,7 @@ class Host:
         self.node = node
         with cluster.tasks_of(self):
             node.start()
-        if self.disk is None:
+        if self.disk is None and not self.is_foreign:
             cluster.lives.setdefault(self.name, set()).add(node.replica.meta.incarnation)
 
     def crash(self, *, wiped: bool) -> None:
@@ -160,18 +211,27 @@ class Cluster:
         self.random = random.Random(seed)
         self.shape = shape or draw_shape(self.random)
         self.clock = Clock()
-        self.network = Network(self.random, self.shape.mean_ms / 1000, self.shape.loss)
+        shape = self.shape
+        self.network = Network(self.random, shape.mean_ms / 1000, shape.loss, shape.window)
         self.lost_lives: set[Life] = set()
         self.histories: dict[str, History] = {}
         self.hosts = [Host(self, number) for number in range(self.shape.followers + 1)]
-        self.network.hosts = {host.url: host for host in self.hosts}
+        some = 2 if self.shape.has_foreigners else 0
+        self.foreigners = [Host(self, number, is_foreign=True) for number in range(some)]
+        self.network.hosts = {host.url: host for host in (*self.hosts, *self.foreigners)}
         self.lives: dict[str, set[str]] = {}
+        # All that nodes of this cluster have promised.
+        self.promises: set[Promise] = set()
+        # For which epochs leaders have stepped down since the last check, and what each had led.
+        self.ended: list[tuple[int, Promise]] = []
         self.trace: list[str] = []
         # What nodes have kept aside as dropped, by their names.
         self.quarantined: dict[str, list[Entry]] = {}
         self.violation: BaseException | None = None
+        self._scratch: TemporaryDirectory[str] | None = None
         self._clients: set[asyncio.Task[None]] = set()
-        self._unknown: list[tuple[Operation, str, str | None, str, tuple[Change, ...]]] = []
+        self._unknown: list[Write] = []
+        self._done_writes: list[Write] = []
         self._count = 0
         self._counts: Counter[str] = Counter()
 
@@ -179,7 +239,7 @@ class Cluster:
         """Returns the history of a node's cluster: one is made anew where most have lost all."""
         cluster_id = replica.meta.cluster_id
         if cluster_id not in self.histories:
-            self.histories[cluster_id] = History(self.lost_lives)
+            self.histories[cluster_id] = History(self.lost_lives, self.shape.idempotency_keys)
         return self.histories[cluster_id]
 
     @property
@@ -207,32 +267,21 @@ class Cluster:
         finally:
             asyncio.set_event_loop(None)
             _close(loop)
+            if self._scratch is not None:
+                self._scratch.cleanup()
 
     @contextlib.contextmanager
     def patched(self) -> Iterator[None]:
-        """Puts simulated edges in the place of real ones."""
+        """Puts simulated edges in the place of real ones, and looks at what happens inside."""
         source = random.Random(self.seed + 1)
         random.seed(self.seed + 2)
-        cluster = self
-        append = Leader._append
-        record_open = Leader._open
-
-        def note_append(leader: Leader, entry: Entry) -> Any:
-            cluster.history_of(leader._replica).appended(entry)
-            return append(leader, entry)
-
-        def note_open(leader: Leader) -> None:
-            record_open(leader)
-            cluster.note(f"{leader._replica.meta.node_id} opens epoch {leader.epoch}")
-            if leader.epoch == FIRST_EPOCH:
-                cluster.check_formation(leader)
-            cluster.history_of(leader._replica).opened(leader)
-
         with contextlib.ExitStack() as stack:
             for where, name, what in (
                 (channel, "connect", self.network.connect),
                 (node_module, "open_storage", self._open_storage),
                 (replica, "quarantine", self._on_quarantine),
+                (quarantine, "sync_folder", lambda _: None),
+                (quarantine.os, "fsync", lambda _: None),
                 (outbox, "make_timer", VirtualTimer),
                 (group_commit, "INLINE_SYNC_NS", -1),
                 (group_commit, "FOLD_EVERY", 4),
@@ -240,12 +289,60 @@ class Cluster:
                 (storage, "WriteBatch", Batch),
                 (state, "BUCKETS", 4),
                 (snapshot, "BUCKETS", 4),
+                (catch_up, "BUCKETS", 4),
+                (catch_up, "BYTES_PER_STEP", 1),
                 (secrets, "token_hex", lambda size: f"{source.getrandbits(8 * size):x}"),
-                (Leader, "_append", note_append),
-                (Leader, "_open", note_open),
+                *self._leader_hooks(),
+                *self._replica_hooks(),
             ):
                 stack.enter_context(patch.object(where, name, what))
             yield
+
+    def _leader_hooks(self) -> list[Hook]:
+        append, record_open, abdicate = Leader._append, Leader._open, Leader.abdicate
+
+        def note_append(leader: Leader, entry: Entry) -> Any:
+            self.history_of(leader._replica).appended(leader, entry)
+            return append(leader, entry)
+
+        def note_open(leader: Leader) -> None:
+            record_open(leader)
+            self.note(f"{leader._replica.meta.node_id} opens epoch {leader.epoch}")
+            if leader.epoch == FIRST_EPOCH and not self.is_foreign(leader._replica):
+                self.check_formation(leader)
+            self.history_of(leader._replica).opened(leader)
+
+        def note_abdication(leader: Leader, promised: int) -> Any:
+            if not self.is_foreign(leader._replica):
+                self.ended.append((promised, leader._promise))
+            return abdicate(leader, promised)
+
+        return [
+            (Leader, "_append", note_append),
+            (Leader, "_open", note_open),
+            (Leader, "abdicate", note_abdication),
+        ]
+
+    def _replica_hooks(self) -> list[Hook]:
+        save, finish_snapshot = Replica.save, Replica.finish_snapshot
+
+        def note_save(one: Replica, **changes: Any) -> None:
+            save(one, **changes)
+            if one.meta.promise is not None and not self.is_foreign(one):
+                self.promises.add(one.meta.promise)
+
+        def note_snapshot(one: Replica, position: int) -> None:
+            finish_snapshot(one, position)
+            self._counts["snapshots"] += 1
+            for node in self.nodes():
+                if node.replica is one:
+                    check_disk(node)
+
+        return [(Replica, "save", note_save), (Replica, "finish_snapshot", note_snapshot)]
+
+    def is_foreign(self, one: Replica) -> bool:
+        """Tells if a replica is of another cluster."""
+        return one.settings.node_id in {host.name for host in self.foreigners}
 
     def _open_storage(self, data_dir: Any, node_id: str, role: Role) -> Any:
         [host] = [host for host in self.hosts if host.name == str(data_dir)]
@@ -253,9 +350,11 @@ class Cluster:
         return mount(host.disk, Meta(node_id, role, secrets.token_hex(8)))
 
     def _on_quarantine(
-        self, _data_dir: object, node_id: str, epoch: int, entries: Sequence[Entry]
+        self, data_dir: object, node_id: str, epoch: int, entries: Sequence[Entry]
     ) -> None:
         self.note(f"{node_id} drops {len(entries)} entries, which epoch {epoch} began without")
+        if data_dir is not None:
+            self._quarantine(self._folder() / node_id, node_id, epoch, entries)
         self.quarantined.setdefault(node_id, []).extend(entries)
         [node] = [node for node in self.nodes() if node.settings.node_id == node_id]
         try:
@@ -263,6 +362,31 @@ class Cluster:
                 self.history_of(node.replica).check_dropped(entry)
         except Violation as error:
             self.violation = self.violation or error
+
+    def _folder(self) -> Path:
+        """Returns a folder of this run alone."""
+        if self._scratch is None:
+            self._scratch = TemporaryDirectory(prefix="quorumeter-simulated-")
+        return Path(self._scratch.name)
+
+    def _quarantine(
+        self, data_dir: Path, node_id: str, epoch: int, entries: Sequence[Entry]
+    ) -> None:
+        """Keeps entries aside in files, among which others may have tidied up."""
+        data_dir.mkdir(exist_ok=True)
+        folder = data_dir / quarantine.FOLDER
+        if folder.exists():
+            for path in sorted(folder.iterdir()):
+                if self.random.random() < 0.3:
+                    path.rename(path.with_name(f"{self.random.randint(1, 4):04d}-{path.name[5:]}"))
+                elif self.random.random() < 0.2:
+                    path.unlink()
+        before = set(folder.iterdir()) if folder.exists() else set()
+        quarantine.quarantine(data_dir, node_id, epoch, entries)
+        [path] = set(folder.iterdir()) - before
+        if len(path.read_text("utf-8").splitlines()) != len(entries):
+            raise Violation(f"{path} does not hold what {node_id} drops")
+        self._counts["quarantines"] += 1
 
     def _on_exception(self, _loop: object, context: dict[str, Any]) -> None:
         error = context.get("exception")
@@ -312,15 +436,24 @@ class Cluster:
                 task.cancel()
 
     async def _main(self, steps: int) -> None:
-        for host in self.hosts:
+        for host in (*self.hosts, *self.foreigners):
             host.start()
         if self.random.random() < 0.8:  # else what happens meets a cluster that is being made
             await self._until(lambda: self.leader() is not None, 20.0)
-        for _ in range(steps):
+        await self._age_foreigners()
+        for number in range(steps):
             self.step()
             await asyncio.sleep(self.random.expovariate(1 / 0.01))
             self.check()
+            if number % DEEP_CHECK_EVERY == 0:
+                self.check_deeply()
         await self.heal()
+
+    async def _age_foreigners(self) -> None:
+        """Has the epochs of another cluster go their own way."""
+        nodes = [host.node for host in self.foreigners if host.node is not None]
+        for _ in range(self.random.randint(0, 12) if nodes else 0):
+            await self._promote(self.random.choice(nodes))
 
     async def _until(self, condition: Any, limit_s: float) -> bool:
         end_s = self.clock.now_s + limit_s
@@ -335,11 +468,25 @@ class Cluster:
         """Looks at all nodes."""
         if self.violation is not None:
             raise self.violation
+        while self.ended:
+            self._check_end_of_epoch(*self.ended.pop())
         nodes = self.nodes()
         for node in nodes:
             history = self.history_of(node.replica)
             history.check_node(node)
             history.check_settled(node, nodes)
+
+    def _check_end_of_epoch(self, promised: int, led: Promise) -> None:
+        """A leader steps down for what a node of its own cluster has promised to another one."""
+        others = self.promises - {led}
+        if promised and all(other.epoch < promised for other in others):
+            raise Violation(f"{led} ended for epoch {promised}, which no node had promised")
+
+    def check_deeply(self) -> None:
+        """Looks at what nodes remember, and at their disks."""
+        for node in self.nodes():
+            self.history_of(node.replica).check_remembered(node)
+            check_disk(node)
 
     def nodes(self) -> list[Node]:
         """Returns what runs."""
@@ -357,6 +504,7 @@ class Cluster:
         actions = {
             self.write: 30,
             self.retry: 6,
+            self.reuse: 2,
             self.read: 8,
             self.crash: 4,
             self.start: 8,
@@ -365,32 +513,47 @@ class Cluster:
             self.mend: 3,
             self.break_channel: 2,
             self.change_quorum: 3,
+            self.slow_down: 1,
         }
+        if self.foreigners:
+            actions[self.squat] = 4
+        if self.shape.lies:
+            actions[self.lie] = 4
         self.random.choices(list(actions), list(actions.values()))[0]()
 
     def write(self) -> None:
         """Begins a put, a deletion or a batch at some leader."""
         self._count += 1
-        name = f"i{self._count}"
-        keys = self.random.sample(KEYS, self.random.choice([1, 1, 1, 2]))
-        values = [None if self.random.random() < 0.3 else f"v{self._count}" for _ in keys]
+        self._begin(self._draw_write(f"i{self._count}"), is_new=True)
+
+    def _draw_write(self, name: str) -> Write:
+        is_cold = self.random.random() < 0.25
+        some = COLD_KEYS if is_cold else HOT_KEYS
+        deleted = 0.6 if is_cold else 0.3
+        keys = self.random.sample(some, self.random.choice([1, 1, 1, 2]))
+        values = [None if self.random.random() < deleted else f"v{self._count}" for _ in keys]
         if len(keys) > 1:
-            changes = tuple(map(Change, keys, values))
-            write = (Operation.BATCH, "", None, name, changes)
-        else:
-            kind = Operation.DELETE if values[0] is None else Operation.PUT
-            write = (kind, keys[0], values[0], name, ())
-        self._begin(write)
+            return Operation.BATCH, "", None, name, tuple(map(Change, keys, values))
+        kind = Operation.DELETE if values[0] is None else Operation.PUT
+        return kind, keys[0], values[0], name, ()
 
     def retry(self) -> None:
-        """Repeats a write whose outcome is unknown."""
-        if self._unknown:
-            self._begin(self.random.choice(self._unknown))
+        """Repeats a write, mostly one whose outcome is unknown."""
+        writes = self._unknown if self.random.random() < 0.6 else self._done_writes[-RETRIED:]
+        if writes:
+            self._begin(self.random.choice(writes), is_new=False)
 
-    def _begin(self, write: Any) -> None:
+    def reuse(self) -> None:
+        """Gives the idempotency key of a write to another one."""
+        if self._done_writes:
+            self._count += 1
+            name = self.random.choice(self._done_writes[-RETRIED:])[3]
+            self._begin(self._draw_write(name), is_new=True)
+
+    def _begin(self, write: Write, *, is_new: bool) -> None:
         leaders = [node for node in self.nodes() if node.leader is not None]
         if leaders:
-            self._client(self._write(self.random.choice(leaders), write))
+            self._client(self._write(self.random.choice(leaders), write, is_new=is_new))
 
     def _client(self, job: Any) -> None:
         task = asyncio.create_task(job)
@@ -402,9 +565,9 @@ class Cluster:
         if not task.cancelled() and (error := task.exception()) and self.violation is None:
             self.violation = error
 
-    async def _write(self, node: Node, write: Any) -> None:
+    async def _write(self, node: Node, write: Write, *, is_new: bool) -> None:
         operation, key, value, name, changes = write
-        is_new = write not in self._unknown
+        history = self.history_of(node.replica)
         try:
             leader = node.require_leader()
             record = leader.append(operation, key, value, name, changes)
@@ -412,10 +575,15 @@ class Cluster:
         except OutcomeUnknownError:
             if is_new:
                 self._unknown.append(write)
-        except StoreError:
-            if is_new:
-                self.history_of(node.replica).refused |= {value} if value else set()
+        except StoreError as error:
+            if isinstance(error, IdempotencyConflictError):
+                history.count("conflicts")
+                history.conflicted(name, (error.details["epoch"], error.details["seq"]))
+            if is_new and value is not None:
+                self.history_of(node.replica).refused.add(value)
         else:
+            if is_new:
+                self._done_writes.append(write)
             if node in self.nodes():
                 entry = record.entry
                 history = self.history_of(node.replica)
@@ -479,6 +647,8 @@ class Cluster:
     async def _promote(self, node: Node) -> None:
         with contextlib.suppress(StoreError):
             await node.candidacy.promote(Wish())
+            for _ in range(3):  # clients come to the new leader with what they do not know
+                self.retry()
 
     def partition(self) -> None:
         """Parts the network in two, perhaps in one direction only."""
@@ -500,6 +670,30 @@ class Cluster:
         """Breaks a channel."""
         self.network.break_some()
 
+    def slow_down(self) -> None:
+        """Makes the calls of one node to another slow, or stops the reading of a follower."""
+        if self.random.random() < 0.5:
+            one, other = self.random.choices([host.url for host in self.hosts], k=2)
+            self.network.slow_s[one, other] = self.random.expovariate(1.0)
+        else:
+            self.network.congest_some(self.random.expovariate(1 / 0.3))
+
+    def squat(self) -> None:
+        """Has a follower of another cluster listen at the port of a node that is down."""
+        down = [host for host in self.hosts if host.node is None]
+        if down:
+            host = self.random.choice(down)
+            self.note(f"another cluster's node is at {host.url}")
+            self.network.hosts[host.url] = self.random.choice(self.foreigners)
+            self._counts["ports taken"] += 1
+
+    def lie(self) -> None:
+        """Sends what nobody honest would send, on a channel of theirs."""
+        channels = [one for one in self.network.channels if not one.is_over]
+        if channels:
+            self.random.choice(channels).lie(self.random)
+            self._counts["lies"] += 1
+
     def change_quorum(self) -> None:
         """Changes k at some leader."""
         leader = self.leader()
@@ -520,6 +714,7 @@ class Cluster:
         self.note("heal")
         self.mend()
         self.network.loss = 0.0
+        self.network.slow_s.clear()
         for host in self.hosts:
             if host.node is None:
                 host.start()
@@ -537,6 +732,7 @@ class Cluster:
             await asyncio.sleep(0.2)
         self._counts["whole again"] += 1
         self._check_end()
+        await self._check_restart()
         for task in list(self._clients):
             task.cancel()
 
@@ -589,6 +785,19 @@ class Cluster:
                     raise Violation(f"I7: {node.settings.node_id} has {other} at {seq}")
         history._check_keys(leader)
         history._check_versions(leader)
+        self.check_deeply()
+
+    async def _check_restart(self) -> None:
+        """Each disk gives back what its node held (I12)."""
+        for host in self.hosts:
+            node, disk = host.node, host.disk
+            if node is None or disk is None or node.replica.commits is None:
+                continue
+            await node.replica.commits.flush()
+            copy = Disk()
+            copy.durable.values = dict(disk.durable.values)
+            found = recover(mount(copy, node.replica.meta), self.shape.idempotency_keys)
+            check_recovered(node, found.state, found.idempotency)
 
 
 def _fail(error: StorageError) -> None:

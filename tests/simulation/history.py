@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right, insort
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from kv_app.bounds import MAX_SEQ
 from kv_app.messages import Entry, Operation
 from kv_app.state import CONFIG_KEY
 
@@ -12,7 +14,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from kv_app.leader import Leader
+    from kv_app.log import IdempotencyIndex
+    from kv_app.messages import Version
     from kv_app.node import Node
+    from kv_app.state import State
+
+# Some are written and deleted all the time, the others rarely: their deletions are forgotten.
+HOT_KEYS, COLD_KEYS = "abc", "defgh"
+KEYS = HOT_KEYS + COLD_KEYS
+# So many of the last idempotency keys are looked up at a check, if more are remembered.
+CHECKED_KEYS = 30
 
 Position = tuple[int, int]
 NOWHERE: Position = (0, 0)
@@ -65,24 +76,30 @@ class History:
 
     Attributes:
         lost_lives: Nodes in lives whose data are gone.
+        idempotency_keys: How many idempotency keys each node remembers.
         entries: Every entry that was ever appended, by its position.
         acknowledged: Those whose clients were told "done".
         refused: Values that were definitely refused.
         openings: All epochs that opened.
         joined: The nodes that ever held a base.
         settled: By seq, what some node takes for committed, and who held it when that was seen.
+        uses: By idempotency key, where it was appended.
+        keyed: All positions with an idempotency key, ascending.
     """
 
     lost_lives: set[Life]
+    idempotency_keys: int
     entries: dict[Position, Entry] = field(default_factory=dict)
     acknowledged: dict[Position, Acknowledged] = field(default_factory=dict)
     refused: set[str] = field(default_factory=set)
     openings: list[Opening] = field(default_factory=list)
     joined: set[str] = field(default_factory=set)
     settled: dict[int, Acknowledged] = field(default_factory=dict)
-    seen: dict[tuple[str, str], Position] = field(default_factory=dict)
+    seen: dict[str, dict[str, Version]] = field(default_factory=dict)
     settled_to: dict[str, int] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
+    uses: dict[str, list[Position]] = field(default_factory=dict)
+    keyed: list[Position] = field(default_factory=list)
 
     def count(self, what: str) -> None:
         """Counts something, for the summary of a run."""
@@ -90,12 +107,55 @@ class History:
 
     # --- what happens -----------------------------------------------------------------------------
 
-    def appended(self, entry: Entry) -> None:
-        """A leader gave an entry a position: nobody may have used that before (I6)."""
+    def appended(self, leader: Leader, entry: Entry) -> None:
+        """A leader gave an entry a position: nobody may have used that before (I6).
+
+        Nor may its idempotency key be one that is to be remembered (I5).
+        """
         position = (entry.epoch, entry.seq)
         if position in self.entries:
             raise Violation(f"I6: {position} is {self.entries[position]} and {entry}")
+        key = entry.idempotency_key
+        if key is not None:
+            for earlier in self.uses.get(key, ()):
+                if self.is_promised(earlier) and self._is_in_log_of(leader, earlier):
+                    raise Violation(f"I5: {key} is at {earlier}, and written again at {position}")
+            self.uses.setdefault(key, []).append(position)
+            insort(self.keyed, position)
         self.entries[position] = entry
+
+    def is_promised(self, position: Position) -> bool:
+        """Tells if the idempotency key of a position is among the last that nodes remember.
+
+        All that were ever appended count as newer, also those that an epoch began without: a node
+        that held them may have forgotten others for them.
+        """
+        return self._newer(position) < self.idempotency_keys
+
+    def _newer(self, position: Position) -> int:
+        return len(self.keyed) - bisect_right(self.keyed, position)
+
+    def _is_in_log_of(self, leader: Leader, position: Position) -> bool:
+        """Tells if a leader's log has, or had before it dropped it, the entry of a position."""
+        entry = self.entries[position]
+        if (record := leader.log.get(entry.seq)) is not None:
+            return record.entry == entry
+        settled = self.settled.get(entry.seq)
+        known = self.acknowledged.get(position)
+        if known is None and settled is not None and settled.entry == entry:
+            known = settled
+        return known is not None and not known.holders <= self.lost_lives
+
+    def conflicted(self, key: str, position: Position) -> None:
+        """A retry was refused: its key means a write of a position (I5).
+
+        Raises:
+            Violation: The key means a newer write, which was acknowledged.
+        """
+        for other in self.uses.get(key, ()):
+            known = self.acknowledged.get(other)
+            if other > position and known is not None and self.is_promised(other):
+                self._excuse(known, f"I5: {key} means {position} again, {other} was acknowledged")
 
     def acknowledge(
         self,
@@ -165,19 +225,41 @@ class History:
                 )
 
     def _check_keys(self, leader: Leader) -> None:
-        """Each idempotency key is in the log once (I5)."""
-        seen: dict[str, int] = {}
+        """Each idempotency key is in the log once, unless it was forgotten between (I5)."""
+        seen: dict[str, Position] = {}
         for seq in range(leader.log.first_seq, leader.log.last_seq + 1):
             record = leader.log.get(seq)
             key = record.entry.idempotency_key if record is not None else None
-            if key is None:
+            if record is None or key is None:
                 continue
-            if key in seen:
-                raise Violation(f"I5: {key} is at {seen[key]} and at {seq}")
-            seen[key] = seq
+            position, before = (record.entry.epoch, seq), seen.get(key)
+            if before is not None:
+                between = self._newer(before) - self._newer(position) - 1
+                if between < self.idempotency_keys:
+                    raise Violation(f"I5: {key} is at {before} and at {position}")
+            seen[key] = position
+        for key, (_, seq) in seen.items():
             found = leader.idempotency.find(key)
             if found is not None and found.seq != seq:
                 raise Violation(f"I5: {key} is at {seq} and remembered at {found.seq}")
+
+    def check_remembered(self, node: Node) -> None:
+        """A voter remembers the last idempotency keys of what it holds (I5)."""
+        index = node.replica.idempotency
+        for position in self.keyed[-min(self.idempotency_keys, CHECKED_KEYS) :]:
+            known = self.acknowledged.get(position)
+            if known is None or not holds(node, known.entry):
+                continue
+            key = known.entry.idempotency_key or ""
+            found = index.find(key)
+            if max(self.uses[key]) == position and (
+                found is None or (found.epoch, found.seq) != position
+            ):
+                where = found and (found.epoch, found.seq)
+                self._excuse(
+                    known,
+                    f"I5: {node.settings.node_id} remembers {key} at {where}, it is at {position}",
+                )
 
     def _check_versions(self, leader: Leader) -> None:
         """Every key is at least as new as what was acknowledged of it (I1, behind the log too)."""
@@ -251,16 +333,14 @@ class History:
             self.joined.add(node.settings.node_id)
         # A learner begins anew with each epoch, so that what it shows may fall.
         base = node.replica.base_epoch or -node.replica.meta.learned
-        for key in "abc":
-            version = node.state.read(key)
-            shown = (version.epoch, version.seq) if version is not None else NOWHERE
-            place = (f"{node.settings.start_id}/{base}", key)
-            before = self.seen.get(place, NOWHERE)
-            if shown < before and version is not None:
-                raise Violation(
-                    f"I6: {node.settings.node_id} shows {key} at {shown}, {before} before"
-                )
-            self.seen[place] = max(shown, before)
+        seen = self.seen.setdefault(f"{node.settings.start_id}/{base}", {})
+        for key in KEYS:
+            version, before = node.state.read(key), seen.get(key)
+            if version is None or version is before:
+                continue
+            if before is not None and (version.epoch, version.seq) < (before.epoch, before.seq):
+                raise Violation(f"I6: {node.settings.node_id} shows {version} of {key} at {before}")
+            seen[key] = version
 
     def floor_of(self, key: str) -> Position:
         """Returns the newest position that was acknowledged of a key, and cannot be excused."""
@@ -286,6 +366,56 @@ def value_of(entry: Entry, key: str) -> str | None:
     if entry.changes:
         return next(change.value for change in entry.changes if change.key == key)
     return entry.value
+
+
+def settled_of(node: Node) -> dict[str, Version]:
+    """Returns what a node knows to be settled of each key."""
+    beneath = node.state._beneath
+    settled = {}
+    for bucket in node.state._buckets:
+        for key, newest in bucket.items():
+            version = beneath[key][0] if key in beneath else newest
+            if version is not None:
+                settled[key] = version
+    return settled
+
+
+def check_disk(node: Node) -> None:
+    """What a disk shows at its fold is what the node shows (I12): it would come back.
+
+    Raises:
+        Violation: They differ.
+    """
+    storage = node.replica.storage
+    if storage is None:
+        return
+    name, settled = node.settings.node_id, settled_of(node)
+    on_disk = dict(storage.versions())
+    for key, version in on_disk.items():
+        shown = settled.get(key)
+        if shown is None or (shown.epoch, shown.seq) < (version.epoch, version.seq):
+            raise Violation(f"I12: {name} has {key} at {shown}, its disk at {version}")
+    for key, shown in settled.items():
+        is_folded = shown.value is not None and shown.seq <= storage.meta.folded[1]
+        if is_folded and on_disk.get(key) != shown:
+            raise Violation(f"I12: {name} has {key} at {shown}, its disk at {on_disk.get(key)}")
+
+
+def check_recovered(node: Node, state: State, idempotency: IdempotencyIndex) -> None:
+    """What is read from a disk at a start is what the node held before (I12).
+
+    Raises:
+        Violation: They differ.
+    """
+    name = node.settings.node_id
+    if state.digests() != node.state.digests():
+        raise Violation(
+            f"I12: {name} shows {node.state.values()}, after a restart {state.values()}"
+        )
+    for write in node.replica.idempotency.remembered(MAX_SEQ):
+        found = idempotency.find(write.idempotency_key)
+        if found is None or (found.epoch, found.seq) != (write.epoch, write.seq):
+            raise Violation(f"I12: {name} does not remember {write} after a restart")
 
 
 def life_of(node: Node) -> Life:

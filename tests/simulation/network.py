@@ -9,6 +9,21 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from kv_app.failover.calls import Answer, FetchWhole, Question
+from kv_app.messages import (
+    Ack,
+    Base,
+    BaseHeld,
+    CaughtUp,
+    Entries,
+    Entry,
+    FollowerMessage,
+    LeaderMessage,
+    Replace,
+    SeqRange,
+    SnapshotBegin,
+    SnapshotEnd,
+)
+from kv_app.meta import BaseRecord, Config
 from kv_app.peers import PeerError
 
 if TYPE_CHECKING:
@@ -20,6 +35,40 @@ if TYPE_CHECKING:
 _encode = msgspec.msgpack.Encoder().encode
 _decode_question = msgspec.msgpack.Decoder(Question).decode
 _decode_answer = msgspec.msgpack.Decoder(Answer).decode
+# What a leader cannot mean: no such epoch, position, base or snapshot can be.
+_NOWHERE = Entry(0, 0, 1, "a", "a lie", None)
+_FAR = 1 << 60
+FALSE_ORDERS: tuple[LeaderMessage, ...] = (
+    Entries([_NOWHERE], 0),
+    Entries([msgspec.structs.replace(_NOWHERE, epoch=_FAR, seq=1)], 0),
+    Entries([msgspec.structs.replace(_NOWHERE, epoch=1, seq=-1)], 0),
+    Replace(_FAR),
+    SnapshotBegin(-1, 0),
+    SnapshotBegin(_FAR, _FAR),
+    SnapshotEnd(b""),
+    Base(BaseRecord(_FAR, "nobody", "", Config((), 0, 0, 0), 0), ""),
+)
+
+
+def false_answers(held: int) -> list[FollowerMessage]:
+    """Returns what no follower can mean, nor say more than once.
+
+    Args:
+        held: What it holds.
+    """
+    answers: list[FollowerMessage] = [
+        Ack([SeqRange(5, 2)]),
+        Ack([SeqRange(0, 0)]),
+        Ack([SeqRange(_FAR, _FAR)]),
+        Ack([SeqRange(1, _FAR)]),
+        CaughtUp(_FAR),
+        BaseHeld(_FAR),
+    ]
+    if held:
+        answers.append(Ack([SeqRange(1, held)] * 50))
+    return answers
+
+
 # How long a partition's other side is tried before a connection is given up.
 GIVE_UP_S = 2.0
 
@@ -45,13 +94,16 @@ class Network:
         loss: Share of the calls of which question or answer is lost.
         closed: URLs to which no channel can be opened, though calls arrive.
         slow_s: How much longer a call from one URL to another takes.
+        window: How many messages of a leader may be on their way to a follower before that is
+            congested: few make snapshots that take a while.
     """
 
-    def __init__(self, random: Random, mean_s: float, loss: float) -> None:
+    def __init__(self, random: Random, mean_s: float, loss: float, window: int = 1 << 30) -> None:
         self.hosts: dict[str, Host] = {}
         self.blocked: set[tuple[str, str]] = set()
         self.mean_s = mean_s
         self.loss = loss
+        self.window = window
         self.closed: set[str] = set()
         self.slow_s: dict[tuple[str, str], float] = {}
         self.channels: list[Channel] = []
@@ -98,6 +150,14 @@ class Network:
         if self.channels:
             self._random.choice(self.channels).break_off()
 
+    def congest_some(self, for_s: float) -> None:
+        """Has one of the followers read nothing for a while."""
+        open_ones = [channel for channel in self.channels if not channel.is_over]
+        if open_ones:
+            channel = self._random.choice(open_ones)
+            channel.is_held_up = True
+            asyncio.get_running_loop().call_later(for_s, channel.relieve)
+
 
 class Channel:
     """One connection: the leader's end, and the session at the other."""
@@ -109,8 +169,9 @@ class Channel:
         self.source, self.target = source, target
         self.listener = listener
         self.closed: asyncio.Future[str] = loop.create_future()
-        self.is_congested = False
         self.is_over = False
+        self.is_held_up = False
+        self._on_their_way = 0
         self.last_received_s = loop.time()
         self._loop = loop
         self._network = network
@@ -120,11 +181,28 @@ class Channel:
 
     # --- the leader's end ---
 
+    @property
+    def is_congested(self) -> bool:
+        """True while as much is on its way as may be, or the follower reads nothing."""
+        return self.is_held_up or self._on_their_way >= self._network.window
+
     def send(self, payload: bytes) -> None:
         """Sends a message to the follower."""
         if not self.closed.done():
             event = {"type": "websocket.receive", "bytes": payload}
-            self._carry(self.source, self.target, self._events.put_nowait, event)
+            self._on_their_way += 1
+            self._carry(self.source, self.target, self._take, event)
+
+    def _take(self, event: Any) -> None:
+        was_congested = self.is_congested
+        self._on_their_way -= 1
+        self._events.put_nowait(event)
+        if was_congested:
+            self._tell_if_writable()
+
+    def _tell_if_writable(self) -> None:
+        if not self.is_congested and not self.closed.done():
+            self.listener.on_writable()
 
     def close(self, code: int, reason: str) -> None:
         """Ends the channel from the leader's end."""
@@ -162,11 +240,7 @@ class Channel:
         self._loop.call_at(at_s, self._arrive, source, target, take, message, at_s)
 
     def _arrive(self, source: str, target: str, take: Any, message: Any, sent_s: float) -> None:
-        if (
-            self.is_over
-            and take == self._events.put_nowait
-            and message["type"] != ("websocket.disconnect")
-        ):
+        if self.is_over and take == self._take:
             return
         if self._network.running(target) is None:
             return
@@ -175,6 +249,20 @@ class Channel:
             return
         del sent_s
         take(message)
+
+    def relieve(self) -> None:
+        """The follower reads again."""
+        self.is_held_up = False
+        self._tell_if_writable()
+
+    def lie(self, random: Random) -> None:
+        """Has one of the ends send what it cannot mean: the other must believe none of it."""
+        if random.random() < 0.5:
+            held = self.listener.held.contiguous
+            self._deliver(_encode(random.choice(false_answers(held))))
+        else:
+            frame = _encode(random.choice(FALSE_ORDERS))
+            self._events.put_nowait({"type": "websocket.receive", "bytes": frame})
 
     def break_off(self) -> None:
         """Breaks the connection: what is on its way is lost; each end notices it for itself."""

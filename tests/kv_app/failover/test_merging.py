@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from kv_app.failover.calls import Sealed
 from kv_app.failover.merging import MergePlan, plan, positions_of
 from kv_app.log import HeldPositions, to_ranges
+from kv_app.messages import SeqRange
 
 LAST = 12
 
@@ -49,7 +50,7 @@ def test_holes_are_filled_from_whoever_has_them_and_else_with_no_ops() -> None:
     """No single node need have all."""
     sources = {"a": source({1, 2, 5}), "b": source({1, 3, 5})}
     found = plan(sources, held_of({1, 2, 5}))
-    assert (found.position, found.noops) == (5, (4,))
+    assert (found.position, found.noops) == (5, (SeqRange(4, 4),))
     assert seqs_of(found) == {3}
 
 
@@ -67,7 +68,7 @@ def test_a_long_history_is_not_listed_position_by_position() -> None:
     ahead = source({now + 2}, settled=now, start=long_ago)
     for behind in ({}, {"b": source({1, 2})}):
         found = plan({"a": ahead, **behind}, held_of({1}))
-        assert (found.whole_from, found.whole_upto, found.noops) == ("a", now, (now + 1,))
+        assert (found.whole_from, found.whole_upto, found.holes) == ("a", now, 1)
         assert seqs_of(found) == {now + 2}
 
 
@@ -105,9 +106,11 @@ def test_merged_log_is_the_union_without_a_hole(some: list[Sealed], own: int) ->
         assert found.whole_upto == max(one.settled for one in some)
         wanted = {seq for seq in wanted if seq > found.whole_upto}
     has = {seq for seq in wanted if held.holds(seq)}
-    assert has | seqs_of(found) | set(found.noops) == wanted
-    assert not seqs_of(found) & set(found.noops)
-    assert not unions & set(found.noops)
+    noops = {seq for span in found.noops for seq in range(span.first, span.last + 1)}
+    assert len(noops) == found.holes
+    assert has | seqs_of(found) | noops == wanted
+    assert not seqs_of(found) & noops
+    assert not unions & noops
     for url, ranges in found.fetches.items():
         assert ranges == to_ranges(
             [seq for span in ranges for seq in range(span.first, span.last + 1)]

@@ -106,6 +106,20 @@ def test_more_confidence_and_fewer_writes_widen_a_band(
             assert one.high_ms - one.low_ms >= other.high_ms - other.low_ms - 1e-9
 
 
+@pytest.mark.parametrize(
+    ("measured_ms", "expected"),
+    [(9.9, False), (10.0, True), (12.0, True), (13.0, True), (13.1, False)],
+)
+def test_figure_is_explained_from_its_bands_foot_to_its_cost_above(
+    measured_ms: float,
+    *,
+    expected: bool,
+) -> None:
+    """Inside its band chance explains it, above the system's cost; below it nothing does."""
+    finding = Finding(1, "mean", measured_ms, theory_ms=11.0, low_ms=10.0, high_ms=12.0)
+    assert finding.is_explained(cost_ms=1.0) is expected
+
+
 def test_curve_lies_in_its_band_as_often_as_claimed() -> None:
     """Of 500 curves of 99 percentiles, 95% at least lie in their 95% band at every point."""
     rng = np.random.default_rng(23)

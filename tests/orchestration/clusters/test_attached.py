@@ -1,12 +1,15 @@
 """Clusters that stand already: found, used, left as they were."""
 
 import json
+import os
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 from orchestration.clusters.attached import AttachedCluster
+from orchestration.clusters.journal import Journal
 from orchestration.control import Control
 from orchestration.errors import ClusterError
 
@@ -18,6 +21,9 @@ class FakeNodes:
 
     def __init__(self, *, unready_answers: int = 0) -> None:
         self.known_leader: str | None = None
+        self.leader = "leader"
+        self.start_id = "s"
+        self.refused: set[str] = set()
         self.unready_answers = unready_answers
         self.quorum = 2
         self.delays = [5.0, 7.0]
@@ -28,16 +34,19 @@ class FakeNodes:
         self.authorizations.add(request.headers.get("authorization"))
         name, path = request.url.host, request.url.path
         sent: dict[str, Any] = json.loads(request.content) if request.content else {}
+        if (name in self.refused) or (sent and path in self.refused):
+            raise httpx.ConnectError("refused", request=request)
         if path == "/health":
-            role = "leader" if name == "leader" else "follower"
-            body = {"node_id": name, "role": role, "epoch": 1, "start_id": "s"}
+            role = "leader" if name == self.leader else "follower"
+            body = {"node_id": name, "role": role, "epoch": 1, "start_id": self.start_id}
             return httpx.Response(200, json=body)
         if path == "/ready" and self.unready_answers > 0:
             self.unready_answers -= 1
             error = {"code": "not_ready", "message": "The leader is not ready: 0 of 2 count."}
             return httpx.Response(503, json={"error": error})
         if path == "/admin/status":
-            return httpx.Response(200, json={"leader_url": self.known_leader})
+            body = {"leader_url": self.known_leader, "cluster_id": "c"}
+            return httpx.Response(200, json=body)
         if path == "/admin/quorum":
             self.quorum = sent.get("write_quorum", self.quorum)
             return httpx.Response(200, json={"write_quorum": self.quorum, "followers": 2})
@@ -91,7 +100,7 @@ def test_leader_that_is_not_ready_yet_is_waited_for(
     else:
         with pytest.raises(ClusterError, match="0 of 2 count"):
             cluster.start()
-        assert sum(slept_s) < 30
+        assert 10 <= sum(slept_s) < 11
 
 
 def test_cluster_that_takes_no_writes_can_still_be_looked_at() -> None:
@@ -161,16 +170,123 @@ def test_follower_that_knows_of_no_leader_cannot_be_attached_to(known: str | Non
     assert (known or "http") in str(error.value)
 
 
-def test_a_leader_that_is_gone_at_the_end_is_no_error() -> None:
-    """There is nothing to restore on it."""
-
-    def refuse(request: httpx.Request) -> httpx.Response:
-        raise httpx.ConnectError("refused", request=request)
-
+def test_a_password_that_a_node_names_is_not_taken() -> None:
+    """The URLs of a foreign cluster's nodes go into manifest and report as well."""
     nodes = FakeNodes()
-    cluster = AttachedCluster(LEADER, nodes.control())
+    nodes.known_leader = "http://user:hunter2@leader"
+    with pytest.raises(ClusterError) as told:
+        AttachedCluster("http://f1", nodes.control()).start()
+    assert "hunter2" not in str(told.value)
+
+
+def test_what_cannot_be_restored_is_told_with_its_command() -> None:
+    """Nothing is left changed in silence: k is in the log, and outlives a leader that is gone."""
+    nodes = FakeNodes()
+    cluster = AttachedCluster(LEADER, nodes.control(), delay_ms=(0.0, 100.0))
     cluster.start()
-    cluster._control = Control(transport=httpx.MockTransport(refuse))
+    nodes.refused = {"leader", "inner-f1", "inner-f2"}
+    with pytest.raises(ClusterError) as told:
+        cluster.stop()
+    for words in (
+        "k=2",
+        "curl -X POST http://leader/admin/quorum",
+        '{"write_quorum": 2}',
+        "delays of 5 to 7 ms",
+        '{"min_delay_ms": 5.0, "max_delay_ms": 7.0}',
+    ):
+        assert words in str(told.value)
+    nodes.refused = set()
+    cluster.stop()  # as a sweep does that is interrupted meanwhile
+    assert (nodes.quorum, nodes.delays) == (2, [5.0, 7.0])
+
+
+@pytest.mark.parametrize("refused", ["/admin/quorum", "/admin/delays"])
+def test_one_that_cannot_be_restored_keeps_the_other_from_nothing(refused: str) -> None:
+    """A k that is refused, as it may be while followers are away, leaves the delays as found."""
+    nodes = FakeNodes()
+    control = nodes.control()
+    cluster = AttachedCluster(LEADER, control, delay_ms=(0.0, 100.0))
+    cluster.start()
+    control.set_quorum(LEADER, 0)
+    nodes.refused = {refused}
+    with pytest.raises(ClusterError, match=refused):
+        cluster.stop()
+    is_quorum = refused == "/admin/quorum"
+    expected = (0, [5.0, 7.0]) if is_quorum else (2, [0.0, 100.0])
+    assert (nodes.quorum, nodes.delays) == expected
+
+
+def test_the_write_quorum_is_restored_on_who_leads_at_the_end() -> None:
+    """After a failover another node does, and has the sweep's k out of its log."""
+    nodes = FakeNodes()
+    control = nodes.control()
+    cluster = AttachedCluster(LEADER, control)
+    cluster.start()
+    control.set_quorum(LEADER, 0)
+    nodes.refused, nodes.leader = {"leader"}, "inner-f2"
+    cluster.stop()
+    assert nodes.quorum == 2
+
+
+def test_delays_of_a_node_that_was_restarted_are_its_own_again() -> None:
+    """They are not kept on a disk, so there is nothing to put back."""
+    nodes = FakeNodes()
+    cluster = AttachedCluster(LEADER, nodes.control(), delay_ms=(0.0, 100.0))
+    cluster.start()
+    nodes.start_id, nodes.delays = "another", [1.0, 2.0]
+    cluster.stop()
+    assert (nodes.quorum, nodes.delays) == (2, [1.0, 2.0])
+
+
+def test_what_a_killed_run_has_left_is_put_back_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It had no time to restore anything, but had noted what it found."""
+    nodes, told = FakeNodes(), list[str]()
+    control, journal = nodes.control(), Journal(tmp_path)
+    killed = AttachedCluster(LEADER, control, delay_ms=(0.0, 100.0), journal=journal)
+    killed.start()
+    control.set_quorum(LEADER, 0)
+    following = AttachedCluster(LEADER, control, journal=journal, say=told.append)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "getpid", lambda: 0)
+        with pytest.raises(ClusterError, match="uses this cluster"):
+            following.start()  # the first still runs, it seems
+    following.start()
+    assert (nodes.quorum, nodes.delays) == (2, [5.0, 7.0])
+    assert "k=2 and delays of 5 to 7 ms" in told[0]
+    control.set_quorum(LEADER, 1)
+    following.stop()
+    assert nodes.quorum == 2
+    AttachedCluster(LEADER, control, journal=journal, say=told.append).start()
+    assert len(told) == 1
+
+
+def test_a_node_that_is_gone_for_good_does_not_keep_its_cluster_from_use(tmp_path: Path) -> None:
+    """Delays went with it; who attaches next is told, and goes on."""
+    nodes, told = FakeNodes(), list[str]()
+    control, journal = nodes.control(), Journal(tmp_path)
+    AttachedCluster(LEADER, control, delay_ms=(0.0, 100.0), journal=journal).start()
+    control.set_quorum(LEADER, 0)
+    nodes.refused, nodes.leader = {"leader"}, "inner-f2"
+    following = AttachedCluster("http://inner-f2", control, journal=journal, say=told.append)
+    following.start()
+    assert nodes.quorum == 2
+    assert "http://leader/admin/delays" in " ".join(told)
+    following.stop()
+    AttachedCluster("http://inner-f2", control, journal=journal, say=told.append).start()
+    assert len(told) == 2
+
+
+def test_a_cluster_can_be_used_where_nothing_can_be_noted(tmp_path: Path) -> None:
+    """A home that cannot be written to is no reason to refuse; what that costs is told."""
+    nodes, told = FakeNodes(), list[str]()
+    (tmp_path / "file").touch()
+    journal = Journal(tmp_path / "file")
+    cluster = AttachedCluster(LEADER, nodes.control(), journal=journal, say=told.append)
+    cluster.start()
+    assert "if this run is killed" in told[0]
+    nodes.quorum = 0
     cluster.stop()
     assert nodes.quorum == 2
 

@@ -3,12 +3,17 @@
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 import yaml
 
+from orchestration import kept
 from orchestration.clusters import compose
+from orchestration.control import Control
 from orchestration.errors import ClusterError
+from orchestration.state_file import KeptCluster, KeptNode, StateFile
 
 
 @pytest.fixture
@@ -91,15 +96,20 @@ def test_every_node_has_the_link_delays() -> None:
     for service in services.values():
         assert service["environment"]["MIN_DELAY_MS"] == "${MIN_DELAY_MS:-0}"
         assert service["environment"]["MAX_DELAY_MS"] == "${MAX_DELAY_MS:-100}"
+        assert service["environment"]["DELAY_MODEL"] == "${DELAY_MODEL:-independent}"
 
 
 @pytest.mark.parametrize(
-    ("delay_ms", "expected"),
-    [((0.5, 10.0), {"MIN_DELAY_MS": "0.5", "MAX_DELAY_MS": "10.0"}), (None, {})],
+    ("asked", "expected"),
+    [
+        ({"delay_ms": (0.5, 10.0)}, {"MIN_DELAY_MS": "0.5", "MAX_DELAY_MS": "10.0"}),
+        ({"delay_model": "fifo"}, {"DELAY_MODEL": "fifo"}),
+        ({}, {}),
+    ],
 )
 def test_delays_that_are_asked_for_reach_every_node(
     monkeypatch: pytest.MonkeyPatch,
-    delay_ms: tuple[float, float] | None,
+    asked: dict[str, Any],
     expected: dict[str, str],
 ) -> None:
     """By the variables that docker-compose.yml hands on; those of the user's shell do not."""
@@ -113,14 +123,17 @@ def test_delays_that_are_asked_for_reach_every_node(
         return subprocess.CompletedProcess(list(command), 1, "", "no engine")
 
     monkeypatch.setenv("MAX_DELAY_MS", "77")
+    monkeypatch.setenv("DELAY_MODEL", "fifo")
+    monkeypatch.setenv("WRITE_QUORUM", "9")
     monkeypatch.setenv("CLUSTER_TOKEN", "secret")
     monkeypatch.setattr(compose, "find_compose", lambda: ["docker", "compose"])
     monkeypatch.setattr(compose, "_run", run)
-    cluster = compose.ComposeCluster("p", compose.Control(), delay_ms=delay_ms)
+    cluster = compose.ComposeCluster("p", compose.Control(), **asked)
     with pytest.raises(ClusterError, match="no engine"):
         cluster.start()
     delays = {name: value for name, value in seen[0].items() if name in compose.DELAY_VARIABLES}
     assert delays == expected
+    assert "WRITE_QUORUM" not in seen[0]
     assert seen[0]["CLUSTER_TOKEN"] == "secret"
 
 
@@ -133,3 +146,111 @@ def test_an_installation_without_the_compose_file_says_so(
     with pytest.raises(ClusterError, match="clone of the project"):
         cluster.start()
     cluster.stop()
+
+
+@pytest.mark.parametrize("code", [1, 124])
+def test_containers_that_docker_did_not_remove_are_not_called_removed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: int
+) -> None:
+    """The sentence says that they may run, and by which command they go; the note of them stays."""
+    asked: list[str] = []
+
+    def run(
+        command: Sequence[str], timeout_s: float, environment: dict[str, str]
+    ) -> subprocess.CompletedProcess[str]:
+        del timeout_s, environment
+        asked.append(" ".join(command))
+        return subprocess.CompletedProcess(list(command), code, "", "no answer from the engine")
+
+    monkeypatch.setattr(compose, "find_compose", lambda: ["docker", "compose"])
+    monkeypatch.setattr(compose, "_run", run)
+    monkeypatch.setenv("QUORUMETER_STATE_DIR", str(tmp_path))
+    nodes = tuple(
+        KeptNode(node_id, url, None)
+        for node_id, url in zip(compose.NODE_IDS, compose.NODE_URLS, strict=True)
+    )
+    state = StateFile(tmp_path)
+    state.write(KeptCluster("compose", nodes, known_urls=compose.NODE_URLS[1:], project="p"))
+    with pytest.raises(ClusterError, match="may still run") as told:
+        kept.end_kept(compose.Control())
+    assert "no answer from the engine" in str(told.value)
+    assert "docker compose -p p -f" in str(told.value)
+    assert state.read() is not None
+    assert "down -v --remove-orphans" in asked[-1]
+
+
+def test_containers_are_removed_though_their_logs_cannot_be_kept(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A full disk, or whatever else is wrong with the folder, leaves no container behind."""
+    asked: list[Sequence[str]] = []
+
+    def run(
+        command: Sequence[str], timeout_s: float, environment: dict[str, str]
+    ) -> subprocess.CompletedProcess[str]:
+        del timeout_s, environment
+        asked.append(command)
+        return subprocess.CompletedProcess(list(command), 0, "a line", "")
+
+    (tmp_path / "logs").write_text("a file where the folder should be")
+    monkeypatch.setattr(compose, "find_compose", lambda: ["docker", "compose"])
+    monkeypatch.setattr(compose, "_run", run)
+    compose.ComposeCluster("p", compose.Control(), log_dir=tmp_path / "logs").remove()
+    assert "down" in asked[-1]
+
+
+def test_containers_are_waited_for_until_each_answers_by_its_name_and_is_ready(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A healthy leader that takes no writes yet, or another node at the port, is none."""
+    polls = 0
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        node = compose.NODE_IDS[compose.NODE_URLS.index(f"http://{request.url.netloc.decode()}")]
+        if request.url.path == "/ready" and polls < 2:
+            error = {"code": "not_ready", "message": "0 of 2 count."}
+            return httpx.Response(503, json={"error": error})
+        name = "stranger" if node == compose.NODE_IDS[1] and polls < 4 else node
+        role = "leader" if node == compose.NODE_IDS[0] else "follower"
+        body = {"node_id": name, "role": role, "epoch": 1, "start_id": "s"}
+        return httpx.Response(200, json=body)
+
+    def sleep(_seconds: float) -> None:
+        nonlocal polls
+        polls += 1
+
+    monkeypatch.setattr(compose.time, "sleep", sleep)
+    control = Control(transport=httpx.MockTransport(answer))
+    compose.ComposeCluster("p", control)._wait_until_ready()
+    assert polls == 4
+
+
+def test_containers_that_are_never_ready_are_told_with_their_reason_and_last_lines(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else nobody would know where to look."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/ready":
+            error = {"code": "not_ready", "message": "0 of 2 count."}
+            return httpx.Response(503, json={"error": error})
+        node = compose.NODE_IDS[compose.NODE_URLS.index(f"http://{request.url.netloc.decode()}")]
+        body = {"node_id": node, "role": "follower", "epoch": 1, "start_id": "s"}
+        return httpx.Response(200, json=body)
+
+    def run(
+        command: Sequence[str], timeout_s: float, environment: dict[str, str]
+    ) -> subprocess.CompletedProcess[str]:
+        del timeout_s, environment
+        return subprocess.CompletedProcess(list(command), 0, f"line of {command[-2]}", "")
+
+    now_s = [0.0]
+    monkeypatch.setattr(compose, "_run", run)
+    monkeypatch.setattr(compose.time, "monotonic", lambda: now_s[0])
+    monkeypatch.setattr(compose.time, "sleep", lambda _: now_s.__setitem__(0, now_s[0] + 1))
+    cluster = compose.ComposeCluster("p", Control(transport=httpx.MockTransport(answer)))
+    cluster._command = ["docker", "compose"]
+    with pytest.raises(ClusterError, match=r"(?s)0 of 2 count.*line of logs") as told:
+        cluster._wait_until_ready()
+    assert f"within {compose.READY_TIMEOUT_S:g} s" in str(told.value)
+    assert compose.READY_TIMEOUT_S < now_s[0] <= compose.READY_TIMEOUT_S + 2

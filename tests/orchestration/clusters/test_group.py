@@ -1,6 +1,9 @@
 """Clusters side by side, of which one is measured at a time."""
 
+import pytest
+
 from orchestration.clusters.group import ClusterGroup
+from orchestration.errors import ClusterError
 
 
 class Fake:
@@ -40,3 +43,18 @@ def test_all_clusters_of_a_group_start_and_stop_together() -> None:
     group.use("fsync")
     group.stop()
     assert [cluster.calls for cluster in clusters] == [["start", "stop"]] * 2
+
+
+def test_a_cluster_that_cannot_be_stopped_keeps_no_other_running() -> None:
+    """All are stopped, and then it is told what is left of each."""
+
+    class Stuck(Fake):
+        def stop(self) -> None:
+            super().stop()
+            raise ClusterError(f"{self.leader_url} is left.")
+
+    clusters = [Stuck("memory"), Stuck("disk"), Fake("other")]
+    group = ClusterGroup(dict(zip("abc", clusters, strict=True)))
+    with pytest.raises(ClusterError, match=r"http://memory is left\. http://disk is left\."):
+        group.stop()
+    assert [cluster.calls for cluster in clusters] == [["stop"]] * 3

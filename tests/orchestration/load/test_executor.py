@@ -60,10 +60,10 @@ def test_arrivals_beyond_the_bound_are_dropped_and_counted() -> None:
 
 
 def test_workers_are_reused_last_first() -> None:
-    """A quick store is asked by a worker or two, though more are there since it was slow."""
+    """A quick store is asked by few, as many as are open at a time, though more are there."""
     outcome = outcome_of("reuse")
     assert len(outcome["samples"]) == 60
-    assert outcome["workers"] <= 5
+    assert 1 <= outcome["workers"] <= outcome["most_open"] + 1
 
 
 def test_failures_are_recorded_by_code_and_end_nothing() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
 import pytest
@@ -128,6 +130,66 @@ def test_written_results_of_two_processes_are_read_as_one(tmp_path: Path) -> Non
         )
 
 
+def test_every_figure_of_a_process_is_read_as_it_was_written(tmp_path: Path) -> None:
+    """And of several processes counts add up, while the worst stands for generator and window."""
+    first = TrialResult(
+        operations={"write": operation_of([5_000], {})},
+        offered=11,
+        dropped=2,
+        unfinished=3,
+        measured_s=4.0,
+        generator_cpu_share=0.5,
+        ended_early=True,
+        recorded=6,
+        ok_in_window=7,
+        open_at_start=8,
+        open_at_end=9,
+        generator_lag_ms=10.0,
+    )
+    second = TrialResult(
+        operations={},
+        offered=100,
+        dropped=200,
+        unfinished=300,
+        measured_s=3.0,
+        generator_cpu_share=0.75,
+        ended_early=False,
+        recorded=600,
+        ok_in_window=700,
+        open_at_start=800,
+        open_at_end=900,
+        generator_lag_ms=1.0,
+    )
+    paths = [first.write(tmp_path, 0), second.write(tmp_path, 1)]
+    assert sorted(tmp_path.iterdir()) == paths  # and nothing half-written beside them
+    for path, written in zip(paths, (first, second), strict=True):
+        assert figures(read_process(path)) == figures(written)
+    merged = read_trial(tmp_path, 2)
+    assert figures(merged) == [111, 202, 303, 4.0, 0.75, True, 606, 707, 808, 909, 10.0]
+
+
+def figures(result: TrialResult) -> list[float]:
+    """All that a result holds beside its operations."""
+    return [getattr(result, name.name) for name in fields(result) if name.name != "operations"]
+
+
+def test_a_result_of_another_version_is_refused_with_both_numbers(tmp_path: Path) -> None:
+    """Fields of one version may mean something else in another."""
+    path = trial_of({}).write(tmp_path, 0)
+    document = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(document | {"schema": 1}), encoding="utf-8")
+    with pytest.raises(ResultsError, match="schema 1; this version reads 2"):
+        read_process(path)
+
+
+def test_histograms_hold_a_nanosecond_to_an_hour_in_three_digits() -> None:
+    """What one version wrote is merged with what another one does."""
+    histogram = new_histogram()
+    assert histogram.lowest_trackable_value == 1
+    assert histogram.highest_trackable_value == 3_600_000_000_000
+    assert histogram.significant_figures == 3
+
+
 @pytest.mark.parametrize("text", [None, "", "{}", '{"schema": 99}', "[1]"])
 def test_a_missing_or_damaged_result_is_refused_by_name(tmp_path: Path, text: str | None) -> None:
     """The message names the file that cannot be used."""
@@ -188,4 +250,12 @@ def test_merged_row_adds_counts_and_shows_the_worst_tail() -> None:
     )
     assert (merged.t_s, merged.offered, merged.ok, merged.in_flight) == (1.1, 200, 40, 10)
     assert merged.response_p50_ms == 2.0
+    assert (merged.completed, merged.errors, merged.dropped) == (196, 2, 4)
     assert (merged.response_p99_ms, merged.response_max_ms) == (2.5, 3.5)
+
+
+def test_merged_row_of_seconds_without_a_success_has_no_latency() -> None:
+    """A store that answers nobody is shown, not divided by zero."""
+    quiet = row(1.0, ok=0, response_p50_ms=0.0)
+    assert merged_row([quiet, quiet]).response_p50_ms == 0
+    assert merged_row([quiet, row(1.0, ok=1, response_p50_ms=4.0)]).response_p50_ms == 4.0

@@ -45,11 +45,13 @@ def test_open_loop_trial_offers_its_rate_and_reports_live(leader_url: str, tmp_p
     assert result.offered_rate_per_s == 300
     assert 0 < result.generator_cpu_share < 1
     assert not result.ended_early
-    for histogram in write.histograms.values():
-        assert histogram.get_total_count() == 300
+    counts = {name: each.get_total_count() for name, each in write.histograms.items()}
+    # A client that waits does not send while it does: where a machine is in use, it sends less.
+    assert 0 < counts.pop("uncorrected") <= 300
+    assert set(counts.values()) == {300}
     # Rows show the warm-up too, each request once.
     assert sum(row.ok for row in rows) == locust_request_count(tmp_path) == result.recorded == 360
-    assert (tmp_path / "locust.html").is_file()
+    assert not (tmp_path / "locust.html").exists()
     assert (tmp_path / "locust_stats.csv").is_file()
 
 
@@ -147,7 +149,7 @@ class Underway:
             self.outcome = error
 
     def _locust(self, folder: Path) -> psutil.Process:
-        children = psutil.Process().children(recursive=True)
+        children = psutil.Process().children()
         (locust,) = [
             child for child in children if any(str(folder) in part for part in child.cmdline())
         ]
@@ -187,3 +189,19 @@ def test_a_killed_locust_is_an_error(leader_url: str, tmp_path: Path) -> None:
     underway.end()
     assert isinstance(underway.outcome, LoadgenError)
     assert "left no result" in str(underway.outcome)
+    assert f"(process {underway.locust.pid}) was ended by SIGKILL" in str(underway.outcome)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Locust cannot fork on Windows")
+def test_a_killed_load_process_ends_the_trial_at_once(leader_url: str, tmp_path: Path) -> None:
+    """Locust would wait for its share until the trial's deadline, and then nobody knew why."""
+    underway = Underway(trial_of(leader_url, tmp_path, plan=LONG, processes=2))
+    worker = underway.locust.children()[0]
+    deadline_s = time.monotonic() + 10
+    while not (tmp_path / "timeline-1.csv").exists() and time.monotonic() < deadline_s:
+        time.sleep(0.05)
+    worker.kill()
+    underway.end()
+    assert isinstance(underway.outcome, LoadgenError)
+    assert str(worker.pid) in str(underway.outcome)
+    assert "left no result" in underway.outcome.reason

@@ -90,6 +90,16 @@ def test_values_have_their_size_and_never_repeat(value_bytes: int, seed: int) ->
     assert {len(value.encode()) for value in values} == {value_bytes}
 
 
+def test_trials_of_a_block_write_the_same_keys_and_sizes_but_never_the_same_value() -> None:
+    """One seed pairs trials; a replica that slept through one does not match by luck."""
+    plans = [LoadPlan(value_bytes=(64, 128), seed=7, trial=name) for name in ("k1", "k3")]
+    first, second = ([make() for make in [value_maker(plan, 0)] * 50] for plan in plans)
+    assert not set(first) & set(second)
+    assert [len(value) for value in first] == [len(value) for value in second]
+    keys = [[choose() for choose in [numbers(plan)] * 50] for plan in plans]
+    assert keys[0] == keys[1]
+
+
 @pytest.mark.parametrize(("read_share", "reads"), [(0.0, 0), (1.0, 1_000)])
 def test_reads_at_the_ends_of_the_range(read_share: float, reads: int) -> None:
     """A share of 0 never reads and a share of 1 always does."""

@@ -102,6 +102,7 @@ def trial(
         "dropped": 0,
         "samples": writes,
         "errors": {},
+        "measured_s": 4.0,
         "offered_rate": writes / 4,
         "achieved_rate": writes / 4 - 0.2,
         "generator_cpu_share": 0.2,

@@ -104,6 +104,12 @@ def test_chart_is_drawn_from_hostile_data(
     assert drawing.to_png(module.draw(run, summarise(run))).startswith(b"\x89PNG")
 
 
+def test_text_of_users_is_no_formula(make_run: Callable[..., Run]) -> None:
+    """A machine's or a run's name with dollars is drawn as it is, and is no error of a parser."""
+    run = make_run(simulated.sweep([1], trials=1), machine={"cpu": "A$B_{x$ CPU \\frac"})
+    assert any("A$B_{x$ CPU \\frac" in text for text in texts(run, quorum_chart))
+
+
 def test_long_title_is_shrunk_into_the_figure(make_run: Callable[..., Run]) -> None:
     """The longest finding still ends before the right edge."""
     run = make_run(simulated.sweep(delay_ms=(0.0, 0.0)))

@@ -53,6 +53,15 @@ def verdicts(comparison: Comparison, k: int) -> dict[str, str]:
     return {name: figure.verdict for name, figure in cell.figures.items()}
 
 
+def test_floor_of_another_machine_of_the_same_type_is_not_its_own() -> None:
+    """Processor, cores and memory are alike of two virtual machines; their ids are not."""
+    machine = {"cpu": "c", "cores": 2, "memory_gib": 8.0, "machine_id": "a1", "cpu_quota": None}
+    floor = NoiseFloor(created_at="", machine=machine, seed=1, runs=[], conditions={}, percent={})
+    assert floor.is_of(machine)
+    assert not floor.is_of(machine | {"machine_id": "b2"})
+    assert not floor.is_of(machine | {"cpu_quota": 0.5})
+
+
 def test_slower_store_is_called_slower_and_the_other_way_round(make: Callable[..., Run]) -> None:
     """Latencies a third higher are slower, a third lower faster, the rate is as it was."""
     rows = simulated.sweep([2, 3], trials=5)

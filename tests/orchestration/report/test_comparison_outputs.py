@@ -127,6 +127,26 @@ def test_closed_loops_are_told_by_their_clients(
     assert "Only in NEW: writes, memory, 1 client, k=1." in text
 
 
+def test_title_of_the_chart_is_the_whole_finding(
+    found: Callable[..., tuple[Comparison, Run]],
+) -> None:
+    """A cell's name may hold a comma, as "k=3, fsync" does: the title is not cut there."""
+    base = simulated.sweep([3], trials=5, ack="memory") + simulated.sweep([3], 5, ack="fsync")
+    new = [
+        row
+        | (
+            {"response_ms": {name: 2 * ms for name, ms in row["response_ms"].items()}}
+            if row["ack"] == "fsync"
+            else {}
+        )
+        for row in base
+    ]
+    comparison, run = found(base, new)
+    title = comparison_chart.draw(comparison, run).texts[0].get_text()
+    assert re.fullmatch(r"NEW is slower: (p\d+|mean) at k=3, fsync by .*%\)", title), title
+    assert comparison.sentence.startswith(f"{title}, the largest of")
+
+
 def test_files_are_the_page_the_chart_and_the_numbers(
     found: Callable[..., tuple[Comparison, Run]], tmp_path: Path
 ) -> None:

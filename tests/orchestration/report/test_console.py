@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
 from rich.console import Console
 
-from orchestration.report.console import print_report
+from orchestration.report.console import fitting_columns, print_report, table
 from orchestration.report.summary import summarise
 from tests.orchestration.report import simulated
 
@@ -24,6 +25,13 @@ def printed(run: Run, width: int, **options: bool) -> str:
     print_report(console, summarise(run))
     text: str = console.file.getvalue()  # type: ignore[attr-defined]
     return text
+
+
+def test_samples_are_those_that_the_latencies_are_taken_from(make_run: Callable[..., Run]) -> None:
+    """With 19 reads for each write, the table counts the writes beside the writes' p99."""
+    text = printed(make_run(simulated.sweep([0], trials=2, samples=8_000)), 120)
+    assert "800" in text.split()
+    assert "16,000" not in text
 
 
 @pytest.mark.parametrize("width", [30, 40, 60, 80, 100, 120, 160])
@@ -79,3 +87,22 @@ def test_nothing_measured_is_said_in_a_sentence(make_run: Callable[..., Run]) ->
     text = " ".join(printed(make_run([], status="interrupted"), 80).split())
     assert "interrupted: 0 of 18 trials" in text
     assert "No trial was finished" in text
+
+
+@pytest.mark.parametrize("width", [45, 50, 60])
+def test_narrow_table_breaks_figures_and_cuts_none(
+    make_run: Callable[..., Run], width: int
+) -> None:
+    """A figure that has lost its last digits without a mark would be read as another one."""
+    rows = [
+        row | {"ack": ack, "stamp": stamp, "reason": "late"}
+        for ack, stamp in (("memory", "generator-bound"), ("fsync", "ok"))
+        for row in simulated.sweep([1, 3], trials=2)
+    ]
+    summary = summarise(make_run(rows))
+    console = Console(file=io.StringIO(), width=width)
+    columns = fitting_columns(console, summary)
+    console.print(table(columns))
+    shown: str = console.file.getvalue()  # type: ignore[attr-defined]
+    texts = "".join(text for column in columns for text in column.texts)
+    assert Counter("".join(texts.split())) <= Counter(shown)

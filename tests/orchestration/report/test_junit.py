@@ -110,8 +110,23 @@ def test_good_run_passes_with_a_case_for_each_cell_and_threshold(
     assert {fault_of(case) for case in cases.values()} == {None}
     assert cases["k=3"].attrib["classname"] == "quorumeter.writes.cells"
     assert cases["p99 < 1s"].attrib["classname"] == "quorumeter.writes.thresholds"
-    # 400 writes of each trial at 99.8 a second.
-    assert float(cases["k=3"].attrib["time"]) == pytest.approx(2 * 400 / 99.8, abs=0.001)
+    assert float(cases["k=3"].attrib["time"]) == pytest.approx(2 * 4.0)
+
+
+def test_time_of_a_case_is_that_of_its_measured_windows(
+    render: Callable[..., dict[str, ET.Element]],
+) -> None:
+    """A store that fell behind answers later: that makes its window no longer."""
+    late = {"samples": 400, "achieved_rate": 50.0, "measured_s": 4.0}
+    assert float(render(simulated.sweep([1], trials=2, **late))["k=1"].attrib["time"]) == 8.0
+
+
+def test_samples_of_a_case_are_those_of_its_latencies(
+    render: Callable[..., dict[str, ET.Element]],
+) -> None:
+    """Of a workload that reads as well, the writes' p99 is of its writes alone."""
+    rows = simulated.sweep([1], trials=2, samples=8_000, stamp="saturated", reason="x")
+    assert "2 trials, 800 samples" in (render(rows)["k=1"][0].text or "")
 
 
 def test_suite_says_what_the_run_was(make_run: Callable[..., Run]) -> None:
@@ -121,6 +136,8 @@ def test_suite_says_what_the_run_was(make_run: Callable[..., Run]) -> None:
     found = {p.attrib["name"]: p.attrib["value"] for p in root.iter("property")}
     assert found == {
         "verdict": "valid",
+        "result": "none",
+        "status": "complete",
         "seed": "42",
         "engine": "local",
         "followers": "5",

@@ -41,7 +41,9 @@ def test_absent_values_are_a_dash() -> None:
 
 
 def test_interval_shows_half_its_width() -> None:
-    """The ± is half the interval, and absent for one trial."""
+    """The ± is half the interval, absent for one trial; one that is cut at 0 is told as it is."""
     assert with_interval(Estimate(50.0, (48.0, 52.0)), 1) == "50.0 ±2.0"
     assert with_interval(Estimate(50.0, None), 1) == "50.0"
+    assert with_interval(Estimate(23.7, (0.0, 59.8)), 1) == "23.7 (0.0 to 59.8)"  # cut at nothing
+    assert with_interval(Estimate(23.7, (0.0, 47.4)), 1) == "23.7 ±23.7"
     assert (count(1, "trial"), count(2, "trial")) == ("1 trial", "2 trials")

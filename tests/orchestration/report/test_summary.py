@@ -140,6 +140,17 @@ def test_verdict_is_violated_by_a_single_mismatch() -> None:
     assert any("alpha" in note and "http://f3" in note for note in summary.cells[1].notes)
 
 
+def test_no_interval_of_a_latency_reaches_below_zero(make_run: Callable[..., Run]) -> None:
+    """No request takes less than no time: an interval that would say so begins at 0."""
+    rows = simulated.sweep([0], trials=3)
+    for row, mean in zip(rows, (1.0, 2.0, 9.0), strict=True):
+        row["response_ms"]["mean"] = mean
+    (cell,) = summarise(make_run(rows)).cells
+    low, high = cell.response_ms.ci95["mean"]
+    assert low == 0.0
+    assert high == pytest.approx(4.0 + 4.303 * 4.359 / 3**0.5, abs=0.01)  # Student's t, 2 degrees
+
+
 def test_fifo_and_unknown_delays_have_no_theory() -> None:
     """Without a model theory and residual are null, and a note says why."""
     for changes in ({"delay_model": "fifo"}, {"delay_ms": None}):

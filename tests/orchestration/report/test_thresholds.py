@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from rich.console import Console
 
-from orchestration.report import markdown, threshold_table
+from orchestration.report import markdown, result, threshold_table
 from orchestration.report.console import print_report
 from orchestration.report.labels import labels
 from orchestration.report.summary import Summary, summarise
 from orchestration.report.write import write_report
-from orchestration.thresholds import Check, Outcome
+from orchestration.thresholds import Check, Outcome, result_of
 from tests.orchestration.report import simulated
 
 if TYPE_CHECKING:
@@ -123,8 +123,8 @@ def test_limit_within_the_interval_is_told() -> None:
     assert found == "48.0 ±3.0 ms (the limit is within the interval) at k=3"
 
 
-def test_tally_counts_the_worst_first(summary: Summary) -> None:
-    """One of each kind of outcome, and nothing for a run without thresholds."""
+def test_result_counts_the_worst_first(summary: Summary) -> None:
+    """Failed as soon as one is breached; and nothing for a run without thresholds."""
     assert [each.status for each in summary.thresholds] == [
         "unknown",
         "breached",
@@ -132,8 +132,12 @@ def test_tally_counts_the_worst_first(summary: Summary) -> None:
         "unknown",
         "unknown",
     ]
-    assert threshold_table.tally(summary.thresholds) == "1 breached, 4 unknown"
-    assert threshold_table.tally([]) == ""
+    told = result.result_line(summary.thresholds)
+    assert (summary.result, told) == ("failed", "FAILED, 1 threshold breached, 4 unknown")
+    assert (result_of([]), result.result_line([])) == (None, "")
+    passed = [outcome for outcome in summary.thresholds if outcome.status == "passed"]
+    unknown = [outcome for outcome in summary.thresholds if outcome.status == "unknown"][:1]
+    assert result.result_line([*passed, *unknown]) == "unknown, 1 threshold unknown"
 
 
 @pytest.mark.parametrize("width", [30, 60, 100])
@@ -145,17 +149,20 @@ def test_console_shows_thresholds_at_any_width(summary: Summary, width: int) -> 
     assert max(len(line) for line in text.splitlines()) <= width
     assert "…" not in text
     words = re.sub(r"\s", "", text)
-    assert "Thresholds:1breached,4unknown" in words
+    assert "Result:FAILED,1thresholdbreached,4unknown" in words
+    assert "Measurement:valid" in words
     assert words.count("generator-bound") >= 3
 
 
-def test_markdown_tells_verdict_and_thresholds_before_all_else(tmp_path: Path) -> None:
+def test_markdown_tells_result_and_measurement_before_all_else(tmp_path: Path) -> None:
     """Who reads the first lines of a CI page knows whether all is well."""
     run_dir = simulated.write_run(tmp_path, rows(), scenario=scenario(*TEXTS))
     write_report(run_dir)
     for name in ("report.md", "summary.md"):
         _, second, table, *rest = (run_dir / name).read_text(encoding="utf-8").split("\n\n")
-        assert second.startswith("Verdict **valid**; thresholds: **1 breached, 4 unknown**.")
+        assert second.startswith(
+            "Result: **FAILED, 1 threshold breached, 4 unknown**. Measurement: **valid**."
+        )
         assert "| mean &lt; 40ms at k=1,3 | breached | " in table
         assert not any("breached" in part for part in rest)
 

@@ -6,6 +6,8 @@ import html
 import json
 import os
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -75,7 +77,6 @@ def test_report_writes_all_files_and_nothing_temporary(run_dir: Path) -> None:
     assert {path.name for path in root.iterdir()} == {
         "quorum_vs_latency.png",
         "perf_summary.json",
-        "latest",
         "writes",
     }
 
@@ -104,6 +105,74 @@ def test_page_needs_nothing_but_itself(run_dir: Path) -> None:
         assert fact in text
 
 
+@pytest.mark.parametrize(
+    ("model", "told", "not_told"),
+    [("independent", "independent delays", "fifo link"), ("fifo", "fifo link", "independent del")],
+)
+def test_page_explains_the_theory_of_the_delay_model_that_was_used(
+    tmp_path: Path, model: str, told: str, not_told: str
+) -> None:
+    """Where entries keep their order, the formula of those that do not is no explanation."""
+    run_dir = simulated.write_run(tmp_path, simulated.sweep([1], trials=1, delay_model=model))
+    write_report(run_dir)
+    text = " ".join((run_dir / "report.html").read_text(encoding="utf-8").split())
+    assert told in text
+    assert not_told not in text
+
+
+def test_audit_shows_the_generators_lateness_to_the_microsecond(tmp_path: Path) -> None:
+    """A good send delay is a fraction of a millisecond: two decimals would hide it."""
+    late = {"send_delay_ms": {"p99": 0.1234}, "generator_lag_ms": 0.0567}
+    run_dir = simulated.write_run(tmp_path, simulated.sweep([1], trials=1, **late))
+    write_report(run_dir)
+    text = (run_dir / "report.html").read_text(encoding="utf-8")
+    assert '<td class="number">0.123</td>' in text
+    assert '<td class="number">0.057</td>' in text
+
+
+@pytest.mark.parametrize(
+    ("engine", "is_pinned", "told", "not_told"),
+    [
+        ("local", False, ["processes of one machine", "shared the cores"], ["of their own, of"]),
+        ("local", True, ["processes of one machine", "of their own, of the"], ["shared the cores"]),
+        ("compose", False, ["between containers", "shared the cores"], ["processes of one"]),
+        ("attached", False, ["by the leader", "is not known"], ["shared the", "of one machine"]),
+    ],
+)
+def test_page_says_of_cores_and_links_only_what_is_known(
+    tmp_path: Path, engine: str, *, is_pinned: bool, told: list[str], not_told: list[str]
+) -> None:
+    """Where nodes of an attached cluster run, and what they share, nobody has told the tool."""
+    rows = simulated.sweep([1], trials=1, engine=engine)
+    run_dir = simulated.write_run(tmp_path, rows, engine=engine, scenario={"is_pinned": is_pinned})
+    write_report(run_dir)
+    text = " ".join((run_dir / "report.html").read_text(encoding="utf-8").split())
+    assert all(words in text for words in told)
+    assert not any(words in text for words in not_told)
+
+
+def test_command_on_the_page_can_be_pasted(tmp_path: Path) -> None:
+    """What a shell would take apart is quoted."""
+    command = ["quorumeter", "sweep", "--threshold", "p99 < 50ms"]
+    run_dir = simulated.write_run(tmp_path, simulated.sweep([1], trials=1), command=command)
+    write_report(run_dir)
+    text = html.unescape((run_dir / "report.html").read_text(encoding="utf-8"))
+    assert "quorumeter sweep --threshold 'p99 < 50ms'" in text
+
+
+def test_page_leaves_out_what_its_caption_says_in_words(run_dir: Path) -> None:
+    """A column of nothing but "match" takes room from the numbers; one that tells more stays."""
+    write_report(run_dir)
+    text = (run_dir / "report.html").read_text(encoding="utf-8")
+    assert "All replicas matched" in text
+    assert '<td class="match">' not in text
+    rows = simulated.sweep()
+    rows[4]["parity"] = {"status": "error", "replicas": []}
+    simulated.write_run(run_dir, rows)
+    write_report(run_dir)
+    assert '<td class="match">' in (run_dir / "report.html").read_text(encoding="utf-8")
+
+
 def test_page_escapes_what_the_run_contains(tmp_path: Path) -> None:
     """Reasons, details and settings are shown as text, whatever they hold."""
     evil = "<script>alert(1)</script>"
@@ -114,6 +183,16 @@ def test_page_escapes_what_the_run_contains(tmp_path: Path) -> None:
     text = (run_dir / "report.html").read_text(encoding="utf-8")
     assert "<script" not in text
     assert html.escape(evil, quote=False) in text
+
+
+def test_command_of_a_run_can_be_pasted_into_a_shell(tmp_path: Path) -> None:
+    """A threshold has spaces and a sign that a shell would take for its own."""
+    command = ["quorumeter", "sweep", "--threshold", "p99 < 50ms", "--out", "my runs"]
+    run_dir = simulated.write_run(tmp_path, simulated.sweep([0], trials=1), command=command)
+    write_report(run_dir)
+    page = html.unescape((run_dir / "report.html").read_text(encoding="utf-8"))
+    (shown,) = re.findall(r"quorumeter sweep --threshold[^\n]*?my runs'", page)
+    assert shlex.split(shown) == command
 
 
 def numbers_of(block: Any) -> set[str]:
@@ -178,13 +257,33 @@ def test_unreadable_run_writes_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def make_runs(root: Path, *names: str) -> list[Path]:
+    """Folders that look like runs below a root."""
+    runs = [root / "writes" / name for name in names]
+    for run in runs:
+        run.mkdir(parents=True)
+        (run / "manifest.json").write_text(run.name)
+    return runs
+
+
+def refuse_links(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A system on which this user may make no links."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError("a required privilege is not held by the client")
+
+    monkeypatch.setattr(Path, "symlink_to", refuse)
+
+
 def test_latest_is_a_relative_link_that_moves(tmp_path: Path) -> None:
-    """The link works after the root is moved, and each report replaces it."""
-    for name in ("one", "two"):
-        (tmp_path / "r" / "writes" / name).mkdir(parents=True)
-        point_latest(tmp_path / "r", tmp_path / "r" / "writes" / name)
-    assert Path(os.readlink(tmp_path / "r" / "latest")) == Path("writes/two")  # noqa: PTH115
-    (tmp_path / "r").rename(tmp_path / "elsewhere")
+    """The link works after the root is moved, and each report replaces it, also a broken one."""
+    root = tmp_path / "r"
+    one, two = make_runs(root, "one", "two")
+    assert point_latest(root, one) == ""
+    shutil.rmtree(one)
+    assert point_latest(root, two) == ""
+    assert (root / "latest").readlink() == Path("writes/two")
+    root.rename(tmp_path / "elsewhere")
     assert (tmp_path / "elsewhere" / "latest").is_dir()
 
 
@@ -192,27 +291,75 @@ def test_latest_is_a_copy_where_links_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without links the files are copied, over an earlier copy or link, and links come back."""
-    runs = []
-    for name in ("one", "two", "three", "four"):
-        runs.append(tmp_path / "writes" / name)
-        runs[-1].mkdir(parents=True)
-        (runs[-1] / "name").write_text(name)
+    runs = make_runs(tmp_path, "one", "two", "three", "four")
     latest = tmp_path / "latest"
     point_latest(tmp_path, runs[0])
-
-    def refuse(*_: object, **__: object) -> None:
-        raise OSError("a required privilege is not held by the client")
-
     with monkeypatch.context() as patched:
-        patched.setattr(Path, "symlink_to", refuse)
+        refuse_links(patched)
         for run in runs[1:3]:
-            point_latest(tmp_path, run)
+            assert point_latest(tmp_path, run) == ""
             assert not latest.is_symlink()
-            assert (latest / "name").read_text() == run.name
+            assert (latest / "manifest.json").read_text() == run.name
     point_latest(tmp_path, runs[3])
     assert latest.is_symlink()
-    assert (latest / "name").read_text() == "four"
+    assert (latest / "manifest.json").read_text() == "four"
     assert {path.name for path in tmp_path.iterdir()} == {"latest", "writes"}
+
+
+@pytest.mark.parametrize("kind", ["folder", "file", "link", "empty", "inside"])
+@pytest.mark.parametrize("has_links", [True, False])
+def test_what_is_called_latest_and_was_not_made_here_stays(
+    tmp_path: Path, kind: str, *, has_links: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A user's folder, file or link of that name is left as it is, and a sentence says so."""
+    root = tmp_path / "r"
+    (run,) = make_runs(root, "one")
+    latest, elsewhere = root / "latest", tmp_path / "elsewhere"
+    (elsewhere / "thesis").mkdir(parents=True)
+    (elsewhere / "thesis" / "thesis.tex").write_text("mine")
+    if kind == "file":
+        latest.write_text("mine")
+    elif kind == "link":
+        latest.symlink_to(elsewhere, target_is_directory=True)
+    elif kind == "inside":
+        elsewhere.rename(root / "elsewhere")
+        latest.symlink_to("elsewhere/thesis", target_is_directory=True)
+    elif kind == "empty":
+        latest.mkdir()
+    else:
+        (elsewhere / "thesis").rename(latest)
+    before = {path: path.is_dir() or path.read_bytes() for path in sorted(tmp_path.rglob("*"))}
+    if not has_links:
+        refuse_links(monkeypatch)
+    assert str(latest) in point_latest(root, run)
+    after = {path: path.is_dir() or path.read_bytes() for path in sorted(tmp_path.rglob("*"))}
+    assert after == before
+
+
+def test_what_a_killed_run_left_is_not_in_the_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a container each run has the same pid: no name may be taken twice."""
+    one, two = make_runs(tmp_path, "one", "two")
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError(5, "killed")))
+        assert "killed" in point_latest(tmp_path, one)
+    assert point_latest(tmp_path, two) == ""
+    assert (tmp_path / "latest").resolve() == two.resolve()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such permissions")
+@pytest.mark.parametrize(("mask", "mode"), [(0o077, 0o600), (0o022, 0o644), (0o002, 0o664)])
+def test_files_are_as_public_as_the_user_wants_files_to_be(
+    tmp_path: Path, mask: int, mode: int
+) -> None:
+    """The umask decides who may read a report, as of every other file."""
+    before = os.umask(mask)
+    try:
+        replace_file(tmp_path / "summary.json", b"{}")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "summary.json").stat().st_mode & 0o777 == mode
 
 
 def test_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -118,18 +118,31 @@ def overflow() -> dict[str, Any]:
 
 
 def reuse() -> dict[str, Any]:
-    """Ten slow answers, then quick ones: how many greenlets, so connections, serve the quick?"""
+    """Ten slow answers, then quick ones: how many greenlets, so connections, serve the quick?
+
+    A machine that is in use sends late, and then several at once, for which as many are needed:
+    so it also tells the most that were ever open together.
+    """
+    slow = 10
     calls = iter(range(10_000))
+    ended_slow = open_now = most_open = 0
     quick_greenlets = set()
 
     def call() -> None:
-        if next(calls) < 10:
+        nonlocal ended_slow, open_now, most_open
+        if next(calls) < slow:
             gevent.sleep(0.3)
-        else:
+            ended_slow += 1
+            return
+        open_now += 1
+        if ended_slow == slow:
             quick_greenlets.add(gevent.getcurrent())
-            gevent.sleep(0.001)
+            most_open = max(most_open, open_now)
+        gevent.sleep(0.001)
+        open_now -= 1
 
-    return open_loop(call, rate_per_s=50, duration_s=1.2) | {"workers": len(quick_greenlets)}
+    done = open_loop(call, rate_per_s=50, duration_s=1.2)
+    return done | {"workers": len(quick_greenlets), "most_open": most_open}
 
 
 def failures() -> dict[str, Any]:
