@@ -4,12 +4,13 @@ import asyncio
 import math
 from collections.abc import AsyncIterator, Callable, Mapping
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, TypeVar
 
 import msgspec
 from fastapi import APIRouter, Depends, Path, Request
 from fastapi.responses import StreamingResponse
 from pydantic import ValidationError
+from starlette.convertors import Convertor, register_url_convertor
 
 from kv_app.api.access import check_token
 from kv_app.api.answers import document_errors, encode_json
@@ -51,6 +52,20 @@ FOLLOWER_ANSWER_TIMEOUT_S = 5.0
 # What a leader takes of a follower's data or digest: as much as it can hold, and check in one step.
 MAX_FOLLOWER_ANSWER_BYTES = 16 * 1024 * 1024
 
+
+class _NameConvertor(Convertor[str]):
+    """All of the rest of a path: the framework's own convertor stops at a newline."""
+
+    regex: ClassVar[str] = "(?s:.*)"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("name", _NameConvertor())
 NodeName = Annotated[str, Path(description="The follower's `NODE_ID`, as `/admin/links` has it.")]
 _Data = TypeVar("_Data")
 _decode_dump: Final = msgspec.json.Decoder(dict[str, str]).decode
@@ -104,7 +119,7 @@ def router(node: Node) -> APIRouter:
         """Returns how far every follower is, without any data."""
         return _links(node.require_leader())
 
-    @routes.post("/links/{node_id:path}", responses=_BODY_ERRORS)
+    @routes.post("/links/{node_id:name}", responses=_BODY_ERRORS)
     async def set_link(node_id: NodeName, request: LinkRequest) -> LinkStatus:
         """Cuts the link to a follower, or lets it connect again: fault injection."""
         leader = node.require_leader()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -327,7 +328,9 @@ def test_link_that_is_cut_while_it_connects_does_not_come_up(
     serve_leader(check, network, write_quorum=1)
 
 
-@pytest.mark.parametrize("node_id", ["f2", "f1/", "F1", "", "é", "a/b"])
+@pytest.mark.parametrize(
+    "node_id", ["f2", "f1/", "F1", "", "é", "a/b", "a\nb", "f1\n", "\n\x0f\x8d"]
+)
 def test_link_of_a_follower_that_was_never_heard_is_malformed(
     node_id: str, make_network: MakeNetwork
 ) -> None:
@@ -336,7 +339,7 @@ def test_link_of_a_follower_that_was_never_heard_is_malformed(
 
     async def check(client: httpx.AsyncClient) -> None:
         await wait_ready(client)
-        answer = await client.post(f"/admin/links/{node_id}", json={"state": "down"})
+        answer = await client.post(f"/admin/links/{quote(node_id)}", json={"state": "down"})
         message = error_of(answer, "malformed")["message"]
         assert repr(node_id) in message
         assert message.endswith("these were: f1.")
