@@ -2,12 +2,15 @@
 
 The mutations of ``mutants`` are chosen: they hold the promises that somebody thought of. These are
 drawn, and so tell how much of what nobody thought of is held. Each is one place of one file; the
-tests that execute its line run, or those that execute its file, in this process only. A survivor is
-a line to look at: it wants a test, or it changes nothing that anybody could see.
+tests that execute its line run, or those that execute its file; then, if none of them notices, some
+of those on real processes. A survivor is a line to look at: it wants a test, or it changes nothing
+that anybody could see.
 """
 
 from __future__ import annotations
 
+import re
+import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +23,7 @@ import coverage
 from rich.table import Table
 
 from tests.campaigns.campaign import Stage, Violation, conduct, parser_of
+from tests.campaigns.line_contexts import TEST_VARIABLE
 from tests.campaigns.mutant_sites import Site, sites_of
 from tests.campaigns.scratch_trees import (
     GREEN,
@@ -32,21 +36,35 @@ from tests.campaigns.scratch_trees import (
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
 PACKAGES = ("kv_app", "orchestration")
 MUTATIONS, SHORT_MUTATIONS = 70, 8
 # Of those that change behaviour.
 LEAST_NOTICED = 0.95
-# The tests whose lines are noted, in as many processes as there are groups.
+# The tests whose lines are noted: two groups beside each other, then those on real clusters.
 SUITES = (
     ("tests/kv_app", "tests/simulation"),
     ("tests/orchestration", "tests/docs", "tests/campaigns"),
 )
+CLUSTER_SUITE = "tests/cluster"
 NOTING_TIMEOUT_S = 1_800.0
+# Each process leaves a file of its own, with the lines of the test that has started it.
+COVERAGE_SETTINGS = """[run]
+source = kv_app, orchestration
+concurrency = thread
+parallel = true
+data_file = {data_file}
+context = ${{{variable}-}}
+"""
 # A line that every test executes is noticed by some of them, or by none.
 MAX_TESTS = 400
 TESTS_TIMEOUT_S = 150.0
+# Those on real clusters take seconds each, and spoil each other's times.
+MAX_CLUSTER_TESTS = 12
+CLUSTER_TESTS_TIMEOUT_S = 300.0
+ONE_CLUSTER_AT_A_TIME = threading.Lock()
 SHOWN_CHARACTERS = 60
 
 Lines = dict[int, set[str]]
@@ -54,11 +72,12 @@ Lines = dict[int, set[str]]
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """A place of a file, and the tests that may notice."""
+    """A place of a file, and the tests that may notice: those of this process go first."""
 
     path: str
     site: Site
     tests: tuple[str, ...]
+    cluster_tests: tuple[str, ...]
 
     def __str__(self) -> str:
         old, new = (_short(text) for text in (self.site.old, self.site.new))
@@ -99,34 +118,47 @@ def campaign(stage: Stage) -> str:
 def note_lines(stage: Stage, tree: Path) -> dict[str, Lines]:
     """Runs the suites once; gives, for each file and line, the tests that execute it.
 
+    A test on a real cluster that is too slow with its lines noted is left out.
+
     Raises:
-        Violation: The tests are not green, so that red would mean nothing.
+        Violation: The others are not green, so that red would mean nothing.
     """
-    pytest = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "tests.campaigns.line_contexts"]
+    settings, data = stage.folder / "coverage.ini", stage.room("lines")
+    text = COVERAGE_SETTINGS.format(data_file=data / "lines", variable=TEST_VARIABLE)
+    settings.write_text(text, encoding="utf-8")
 
-    def run(number: int) -> subprocess.CompletedProcess[str]:
-        data = f"--data-file={stage.folder / f'lines{number}'}"
-        command = ["-m", "coverage", "run", data, *pytest, "-m", "not alone", *SUITES[number]]
-        return run_python(tree, command, NOTING_TIMEOUT_S)
+    def run(suite: Sequence[str]) -> subprocess.CompletedProcess[str]:
+        cache = f"cache_dir={stage.folder / suite[0].replace('/', '-')}"
+        plugin = ["-p", "tests.campaigns.line_contexts", "-o", cache, "-m", "not alone"]
+        command = ["-m", "pytest", "-q", *plugin, *suite]
+        variables = {"COVERAGE_PROCESS_START": str(settings)}
+        return run_python(tree, command, NOTING_TIMEOUT_S, variables)
 
-    executed: dict[str, Lines] = {}
     with ThreadPoolExecutor(stage.options.workers) as pool:
-        for number, done in enumerate(pool.map(run, range(len(SUITES)))):
+        for done in pool.map(run, SUITES):
             if done.returncode != GREEN:
                 raise Violation(
                     "The tests are not green without a mutation.", done.stdout.splitlines()[-30:]
                 )
-            _add_lines(executed, stage.folder / f"lines{number}", tree)
+    red = set(
+        re.findall(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", run([CLUSTER_SUITE]).stdout, re.MULTILINE)
+    )
+    if red:
+        stage.say(f"  too slow with their lines noted: {', '.join(sorted(red))}")
+    return _lines_in(data, tree, red)
+
+
+def _lines_in(folder: Path, tree: Path, without: AbstractSet[str]) -> dict[str, Lines]:
+    """All processes' lines together."""
+    executed: dict[str, Lines] = {}
+    for path in folder.iterdir():
+        data = coverage.CoverageData(str(path))
+        data.read()
+        for file in data.measured_files():
+            lines = executed.setdefault(Path(file).relative_to(tree.resolve()).as_posix(), {})
+            for line, tests in data.contexts_by_lineno(file).items():
+                lines.setdefault(line, set()).update({*tests} - {"", *without})
     return executed
-
-
-def _add_lines(executed: dict[str, Lines], path: Path, tree: Path) -> None:
-    data = coverage.CoverageData(str(path))
-    data.read()
-    for file in data.measured_files():
-        lines = executed.setdefault(Path(file).relative_to(tree.resolve()).as_posix(), {})
-        for line, tests in data.contexts_by_lineno(file).items():
-            lines.setdefault(line, set()).update(filter(None, tests))
 
 
 def draw(stage: Stage, tree: Path, executed: Mapping[str, Lines], count: int) -> list[Mutant]:
@@ -139,39 +171,75 @@ def draw(stage: Stage, tree: Path, executed: Mapping[str, Lines], count: int) ->
     ]
     stage.say(f"  {len(places):,} places, of which {count} are drawn")
     chosen = stage.random.sample(places, count)
-    return [
-        Mutant(path, site, tests_for(stage, tree, path, site.line, executed.get(path, {})))
-        for path, site in chosen
-    ]
+    return [mutant_at(stage, tree, path, site, executed.get(path, {})) for path, site in chosen]
 
 
-def tests_for(stage: Stage, tree: Path, path: str, line: int, executed: Lines) -> tuple[str, ...]:
-    """The tests that execute a line; else its file; else those that its name suggests."""
-    tests = executed.get(line) or set().union(*executed.values())
-    if not tests:
-        name = Path(path).stem
-        tests = {
-            found.relative_to(tree).as_posix()
-            for found in (tree / "tests").rglob(f"test_{name}*.py")
-        } or {"tests/orchestration/load" if "/load/" in path else "tests/cluster/test_sweep.py"}
-    ordered = sorted(tests)
-    if len(ordered) > MAX_TESTS:
-        ordered = sorted(stage.random.sample(ordered, MAX_TESTS))
-    return tuple(ordered)
+def mutant_at(stage: Stage, tree: Path, path: str, site: Site, executed: Lines) -> Mutant:
+    """A place with the tests that execute its line; else its file; else what its name suggests."""
+    here, anywhere = executed.get(site.line, set()), set().union(*executed.values())
+    own, own_anywhere = (
+        {test for test in tests if not is_cluster_test(test)} for tests in (here, anywhere)
+    )
+    named = {
+        found.relative_to(tree).as_posix()
+        for found in (tree / "tests").rglob(f"test_{Path(path).stem}*.py")
+        if not is_cluster_test(found.relative_to(tree).as_posix())
+    }
+    clusters = {test for test in here or anywhere if is_cluster_test(test)}
+    return Mutant(
+        path,
+        site,
+        some_of(stage, own or own_anywhere or named, MAX_TESTS, path),
+        some_of(stage, clusters, MAX_CLUSTER_TESTS, path),
+    )
+
+
+def is_cluster_test(test: str) -> bool:
+    """Tells if a test runs on a real cluster."""
+    return test.startswith(CLUSTER_SUITE)
+
+
+def some_of(stage: Stage, tests: AbstractSet[str], at_most: int, path: str) -> tuple[str, ...]:
+    """At most so many tests; those of the file's own name before others."""
+    drawn = stage.random.sample(sorted(tests), len(tests))
+    drawn.sort(key=lambda test: f"/test_{Path(path).stem}" not in test)
+    return tuple(sorted(drawn[:at_most]))
 
 
 def try_mutant(tree: Path, mutant: Mutant, seed: int) -> str:
     """Breaks one place, runs its tests, and takes it back; in words what came of it."""
     start_s = time.monotonic()
-    chosen = tree / "chosen-tests.txt"
-    chosen.write_text("\n".join(mutant.tests) + "\n", encoding="utf-8")
     with broken(tree / mutant.path, mutant.site.apply):
-        done = run_tests(tree, [f"@{chosen}"], seed, TESTS_TIMEOUT_S)
-    if done is None:
-        return "noticed, it hangs"
-    # What cannot even be collected is noticed as well.
+        by = None
+        if mutant.tests:
+            by = _noticed_by(tree, mutant.tests, seed, TESTS_TIMEOUT_S)
+    if by is None and mutant.cluster_tests:
+        with ONE_CLUSTER_AT_A_TIME:
+            by = _noticed_by_clusters(tree, mutant, seed)
     took_s = time.monotonic() - start_s
-    return "survived" if done.returncode == GREEN else f"noticed in {took_s:.0f} s"
+    return "survived" if by is None else f"noticed in {took_s:.0f} s: {_short(by)}"
+
+
+def _noticed_by_clusters(tree: Path, mutant: Mutant, seed: int) -> str | None:
+    """The test on a real cluster that notices, and is green without the mutation."""
+    with broken(tree / mutant.path, mutant.site.apply):
+        by = _noticed_by(tree, mutant.cluster_tests, seed, CLUSTER_TESTS_TIMEOUT_S)
+    if by is None or _noticed_by(tree, mutant.cluster_tests, seed, CLUSTER_TESTS_TIMEOUT_S):
+        return None
+    return by
+
+
+def _noticed_by(tree: Path, tests: Sequence[str], seed: int, timeout_s: float) -> str | None:
+    """What is red now: a test, or that they hang, or cannot even be collected; None if nothing."""
+    chosen = tree / "chosen-tests.txt"
+    chosen.write_text("\n".join(tests) + "\n", encoding="utf-8")
+    done = run_tests(tree, [f"@{chosen}"], seed, timeout_s)
+    if done is None:
+        return "it hangs"
+    if done.returncode == GREEN:
+        return None
+    found = re.search(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)
+    return found[1] if found else "it cannot be collected"
 
 
 def _short(text: str) -> str:

@@ -10,10 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from queue import Queue
+from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from tests.campaigns.campaign import Stage
 
@@ -80,7 +81,8 @@ def run_tests(
     tree: Path, tests: Sequence[str], seed: int, timeout_s: float
 ) -> subprocess.CompletedProcess[str] | None:
     """Runs tests of a copy until the first fails; None if they did not end in time."""
-    command = ["-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", f"--hypothesis-seed={seed}"]
+    cache = f"cache_dir={tree / '.cache'}"
+    command = ["-m", "pytest", "-x", "-q", "-o", cache, f"--hypothesis-seed={seed}"]
     try:
         return run_python(tree, [*command, *tests], timeout_s)
     except subprocess.TimeoutExpired:
@@ -88,7 +90,10 @@ def run_tests(
 
 
 def run_python(
-    tree: Path, arguments: Sequence[str], timeout_s: float
+    tree: Path,
+    arguments: Sequence[str],
+    timeout_s: float,
+    variables: Mapping[str, str] = MappingProxyType({}),
 ) -> subprocess.CompletedProcess[str]:
     """Runs Python in a copy.
 
@@ -99,7 +104,12 @@ def run_python(
         [sys.executable, *arguments],
         cwd=tree,
         # Processes that tests start are those of the copy too, wherever they run.
-        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(tree)},
+        env={
+            **os.environ,
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONPATH": str(tree),
+            **variables,
+        },
         capture_output=True,
         text=True,
         timeout=timeout_s,
