@@ -30,9 +30,10 @@ from orchestration.loadgen import Trial, run_trial
 from orchestration.manifest import RunFolder, create_run_folder, start_manifest
 from orchestration.progress import make_progress
 from orchestration.report.console import print_report
+from orchestration.report.published import publish
 from orchestration.report.result import why_not_good
 from orchestration.report.summary import Summary, to_json
-from orchestration.report.write import point_latest, write_report
+from orchestration.report.write import write_report
 from orchestration.request import (
     DEFAULT_DELAY_MODEL,
     DEFAULT_FOLLOWERS,
@@ -302,7 +303,7 @@ def load_plan(scenario: Scenario, cell: Cell) -> LoadPlan:
 def finish(run: RunFolder, ending: Ending, manners: Manners, say: Callable[[str], None]) -> int:
     """Write the report of what there is, print it, and return the exit code."""
     gather_timelines(run.path)
-    summary = write_report(run.path, run.root)
+    summary = write_report(run.path)
     page = run.path / "report.html"
     if manners.is_json:
         print_json(to_json(summary).decode())
@@ -341,8 +342,8 @@ def resume_hint(run: RunFolder, ending: Ending) -> str:
 
 
 def note_latest(run: RunFolder) -> None:
-    """Make the root's ``latest`` this run; say so if that is not possible."""
-    if refusal := point_latest(run.root, run.path):
+    """Make the run the one that the root shows; say so where that is not possible."""
+    for refusal in publish(run.root, run.path):
         make_console(stderr=True).print(refusal, markup=False, emoji=False, soft_wrap=True)
 
 

@@ -14,6 +14,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from orchestration.report.mark import MADE_BY
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -104,7 +106,7 @@ def style() -> Iterator[None]:
 
 def to_png(figure: Figure) -> bytes:
     """Return the figure as PNG."""
-    return _saved(figure, format="png", dpi=PNG_DOTS_PER_INCH)
+    return _saved(figure, format="png", dpi=PNG_DOTS_PER_INCH, metadata={"Software": MADE_BY})
 
 
 def to_svg(figure: Figure) -> bytes:

@@ -6,14 +6,13 @@ half a file behind.
 
 from __future__ import annotations
 
-import os
 import secrets
-import shutil
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from orchestration.report.hgrm import to_hgrm
+from orchestration.report.mark import MADE_BY
 from orchestration.report.records import ParityStatus, ReplicaParity, Run, read_run
 from orchestration.report.summary import PARITIES, Cell, Summary, summarise, to_json
 
@@ -22,20 +21,15 @@ if TYPE_CHECKING:
 
 CHART_NAME = "quorum_vs_latency"
 SPECTRUM_NAME = "percentile_spectrum"
-LATEST_NAME = "latest"
-# Says of a copy of a run that it was made here, and may be replaced.
-COPY_MARK = ".quorumeter-copy"
-# A run's folder is <scenario>/<timestamp> below the root.
-_RUN_PARTS = 2
+PERF_SUMMARY_NAME = "perf_summary"
 
 
-def write_report(run_dir: Path, root: Path | None = None) -> Summary:
+def write_report(run_dir: Path) -> Summary:
     """Draw a run from its ``manifest.json`` and ``cells.jsonl``, and return its summary.
 
     Args:
         run_dir: Receives ``summary.json``, charts, ``*.hgrm``, ``report.html``, ``report.md``,
-            ``summary.md`` and ``junit.xml``.
-        root: Receives ``quorum_vs_latency.png`` and ``perf_summary.json``; None leaves them alone.
+            ``summary.md``, ``junit.xml`` and ``perf_summary.json``.
 
     Raises:
         UnreadableRunError: The folder holds no run; nothing has been written.
@@ -49,9 +43,6 @@ def write_report(run_dir: Path, root: Path | None = None) -> Summary:
     for stale in run_dir.glob("response_*.hgrm"):
         if stale.name not in files:
             stale.unlink()
-    if root is not None:
-        replace_file(root / f"{CHART_NAME}.png", (run_dir / f"{CHART_NAME}.png").read_bytes())
-        replace_file(root / "perf_summary.json", _pretty(perf_summary(run, summary)))
     return summary
 
 
@@ -84,6 +75,7 @@ def _files(run: Run, summary: Summary) -> dict[str, bytes]:
     files["report.md"] = markdown.render(run, summary, list(figures)).encode()
     files["summary.md"] = markdown.render(run, summary, []).encode()
     files["junit.xml"] = junit.render(run, summary)
+    files[f"{PERF_SUMMARY_NAME}.json"] = _pretty(perf_summary(run, summary))
     return files
 
 
@@ -107,6 +99,7 @@ def perf_summary(run: Run, summary: Summary) -> dict[str, Any]:
         ],
         "parity": [msgspec.to_builtins(replica) for replica in _worst_parity(run)],
         "plot": f"{CHART_NAME}.png",
+        "made_by": MADE_BY,
     }
 
 
@@ -139,55 +132,4 @@ def replace_file(path: Path, content: bytes) -> None:
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
-        raise
-
-
-def point_latest(root: Path, run_dir: Path) -> str:
-    """Make ``root/latest`` the run: a relative link, or a marked copy where links are refused.
-
-    What stands there and was not made here is somebody's: it stays, whatever it is.
-
-    Returns:
-        Why ``latest`` is not this run, a sentence; empty if it is.
-    """
-    latest = root / LATEST_NAME
-    if not _is_own(latest):
-        return f"{latest} is not one of quorumeter's, and stays as it is; this run is {run_dir}."
-    try:
-        _replace_latest(latest, run_dir)
-    except OSError as problem:
-        return f"{latest} could not be made this run ({problem.strerror}), which is {run_dir}."
-    return ""
-
-
-def _is_own(latest: Path) -> bool:
-    """Whether it is free, a link to a run below the same root, or a copy with our mark."""
-    if latest.is_symlink():
-        target = latest.readlink()
-        is_below = len(target.parts) == _RUN_PARTS and not target.is_absolute()
-        return is_below and (not latest.exists() or (latest / "manifest.json").is_file())
-    return not latest.exists() or (latest / COPY_MARK).is_file()
-
-
-def _replace_latest(latest: Path, run_dir: Path) -> None:
-    # A name of its own: one that a killed run left behind must not be in the way.
-    temporary = latest.with_name(f".{LATEST_NAME}.{secrets.token_hex(4)}")
-    try:
-        target = os.path.relpath(run_dir.resolve(), latest.parent.resolve())
-        temporary.symlink_to(target, target_is_directory=True)
-    except (OSError, NotImplementedError):
-        shutil.copytree(run_dir, temporary)
-        (temporary / COPY_MARK).touch()
-    try:
-        # A link replaces a link at once; a folder that an earlier copy left has to go first.
-        if latest.is_dir() and not latest.is_symlink():
-            shutil.rmtree(latest)
-        elif not temporary.is_symlink():
-            latest.unlink(missing_ok=True)
-        temporary.replace(latest)
-    except OSError:
-        if temporary.is_symlink():
-            temporary.unlink()
-        else:
-            shutil.rmtree(temporary, ignore_errors=True)
         raise

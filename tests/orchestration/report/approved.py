@@ -119,11 +119,9 @@ def _empty(folder: Path) -> dict[str, str]:
 
 def _sweep(folder: Path, rows: list[dict[str, Any]], **manifest: Any) -> dict[str, str]:
     simulated.write_run(folder, rows, **manifest)
-    summary = write_report(folder, folder.parent)
+    summary = write_report(folder)
     shown = {f"{width}.txt": _printed(print_report, width, summary) for width in WIDTHS}
-    written = _written(folder)
-    summary_of_root = (folder.parent / "perf_summary.json").read_text(encoding="utf-8")
-    return {**written, "perf_summary.json": summary_of_root, **shown}
+    return {**_written(folder), **shown}
 
 
 def _saturate(folder: Path) -> dict[str, str]:

@@ -17,8 +17,9 @@ from typing import Any
 import pytest
 
 from orchestration.analysis import histograms
+from orchestration.report.published import COPIED, point_latest, publish
 from orchestration.report.records import UnreadableRunError, read_run
-from orchestration.report.write import point_latest, replace_file, write_report
+from orchestration.report.write import replace_file, write_report
 from tests.orchestration.report import simulated
 
 VOID = {"meta", "link", "img", "br", "hr"}
@@ -64,19 +65,21 @@ def run_dir(tmp_path: Path) -> Path:
 def test_report_writes_all_files_and_nothing_temporary(run_dir: Path) -> None:
     """The run's folder and the root hold exactly the documented files."""
     root = run_dir.parents[1]
-    write_report(run_dir, root)
+    write_report(run_dir)
+    assert publish(root, run_dir) == []
     charts = {
         f"{n}.{e}" for n in ("quorum_vs_latency", "percentile_spectrum") for e in ("png", "svg")
     }
     pages = {
         *("manifest.json", "cells.jsonl", "summary.json", "junit.xml"),
-        *("report.html", "report.md", "summary.md"),
+        *("report.html", "report.md", "summary.md", "perf_summary.json"),
     }
     spectra = {f"response_k{k}.hgrm" for k in range(6)}
     assert {path.name for path in run_dir.iterdir()} == charts | pages | spectra
     assert {path.name for path in root.iterdir()} == {
         "quorum_vs_latency.png",
         "perf_summary.json",
+        "latest",
         "writes",
     }
 
@@ -207,10 +210,10 @@ def test_latency_of_a_cell_that_is_not_ok_is_in_no_output(tmp_path: Path) -> Non
     before = json.loads((write_report(run_dir), run_dir / "summary.json")[1].read_bytes())
     marked = [r | ({"stamp": "saturated", "reason": "x"} if r["k"] == 1 else {}) for r in rows]
     simulated.write_run(run_dir, marked)
-    write_report(run_dir, tmp_path / "root")
+    write_report(run_dir)
     hidden = numbers_of(before["cells"][1]["response_ms"])
     assert hidden
-    outputs = [run_dir / "summary.json", tmp_path / "root" / "perf_summary.json"]
+    outputs = [run_dir / "summary.json", run_dir / "perf_summary.json"]
     assert not any(number in path.read_text() for path in outputs for number in hidden)
     mean = f"{before['cells'][1]['response_ms']['mean']:.1f}"
     for name in ("report.md", "report.html", "quorum_vs_latency.svg"):
@@ -223,7 +226,7 @@ def test_latency_of_a_cell_that_is_not_ok_is_in_no_output(tmp_path: Path) -> Non
 def test_empty_run_gives_a_readable_report(tmp_path: Path) -> None:
     """A run that ended before its first trial says so in every page."""
     run_dir = simulated.write_run(tmp_path, [], status="interrupted")
-    summary = write_report(run_dir, tmp_path / "root")
+    summary = write_report(run_dir)
     assert summary.verdict == "unknown"
     for name in ("report.html", "report.md", "summary.json"):
         text = (run_dir / name).read_text(encoding="utf-8")
@@ -237,9 +240,8 @@ def test_perf_summary_has_the_original_form(run_dir: Path) -> None:
     bad = {"url": "http://127.0.0.1:8002", "status": "mismatch", "mismatch_keys": ["a"]}
     rows[4]["parity"] = {"status": "mismatch", "replicas": [bad]}
     simulated.write_run(run_dir, rows)
-    root = run_dir.parents[1]
-    summary = write_report(run_dir, root)
-    found = json.loads((root / "perf_summary.json").read_bytes())
+    summary = write_report(run_dir)
+    found = json.loads((run_dir / "perf_summary.json").read_bytes())
     assert found["leader_url"] == simulated.LEADER_URL
     assert found["results"] == [
         {"quorum": cell.k, "avg_latency_ms": cell.response_ms.mean} for cell in summary.cells
@@ -247,13 +249,13 @@ def test_perf_summary_has_the_original_form(run_dir: Path) -> None:
     assert bad in found["parity"]
     assert len(found["parity"]) == 5
     assert {"url": "http://127.0.0.1:8001", "status": "match"} in found["parity"]
-    assert (root / found["plot"]).is_file()
+    assert (run_dir / found["plot"]).is_file()
 
 
 def test_unreadable_run_writes_nothing(tmp_path: Path) -> None:
     """A folder that is no run stays as it was."""
     with pytest.raises(UnreadableRunError):
-        write_report(tmp_path, tmp_path)
+        write_report(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -334,6 +336,45 @@ def test_what_is_called_latest_and_was_not_made_here_stays(
     assert str(latest) in point_latest(root, run)
     after = {path: path.is_dir() or path.read_bytes() for path in sorted(tmp_path.rglob("*"))}
     assert after == before
+
+
+@pytest.mark.parametrize("name", COPIED)
+@pytest.mark.parametrize("kind", ["file", "link", "broken link", "folder"])
+def test_file_of_the_root_that_was_not_made_here_stays(run_dir: Path, name: str, kind: str) -> None:
+    """The original workload's own results have these names; a sentence says where ours are."""
+    root = run_dir.parents[1]
+    mine, target = root / "mine", root / name
+    if kind == "file":
+        target.write_text("mine")
+    elif kind == "folder":
+        (target / "thesis").mkdir(parents=True)
+    else:
+        target.symlink_to(mine)
+        if kind == "link":
+            mine.write_text("mine")
+    write_report(run_dir)
+    (refusal,) = publish(root, run_dir)
+    assert str(target) in refusal
+    assert str(run_dir / name) in refusal
+    assert target.is_symlink() == ("link" in kind)
+    assert target.is_dir() == (kind == "folder")
+    if kind in {"file", "link"}:
+        assert target.read_text() == "mine"
+    else:
+        assert not mine.exists()
+
+
+def test_files_of_an_earlier_run_in_the_root_are_replaced(run_dir: Path) -> None:
+    """The root shows the last run."""
+    root = run_dir.parents[1]
+    write_report(run_dir)
+    publish(root, run_dir)
+    later = simulated.write_run(run_dir.with_name("later"), simulated.sweep([0, 1]))
+    write_report(later)
+    assert publish(root, later) == []
+    for name in COPIED:
+        assert (root / name).read_bytes() == (later / name).read_bytes()
+        assert (root / name).read_bytes() != (run_dir / name).read_bytes()
 
 
 def test_what_a_killed_run_left_is_not_in_the_way(
