@@ -95,7 +95,8 @@ def document_errors(*errors: type[StoreError]) -> dict[int | str, dict[str, Any]
     """Returns what OpenAPI is to say of the errors of a call, grouped by status."""
     documented: dict[int | str, dict[str, Any]] = {}
     for error in errors:
-        text = f"`{error.code}`: {(error.__doc__ or '').splitlines()[0]}"
+        first_line = (error.__doc__ or "").partition("\n")[0]  # none under python -OO
+        text = f"`{error.code}`: {first_line}"
         if error.http_status in documented:
             text = f"{documented[error.http_status]['description']} {text}"
         documented[error.http_status] = {"model": ErrorBody, "description": text}

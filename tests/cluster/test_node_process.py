@@ -56,11 +56,12 @@ def test_bad_setting_ends_the_node_with_a_sentence(variable: str, value: str) ->
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_taken_port_ends_the_node_with_a_sentence() -> None:
-    """A port that somebody has is one sentence, not a traceback."""
+@pytest.mark.parametrize("optimize", ["0", "2"])
+def test_taken_port_ends_the_node_with_a_sentence(optimize: str) -> None:
+    """A port that somebody has is one sentence, not a traceback; also without docstrings."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        done = run_node(PORT=port)
+        done = run_node(PORT=port, PYTHONOPTIMIZE=optimize)
     assert done.returncode != 0
     assert port in done.stderr
     assert "PORT" in done.stderr
