@@ -22,6 +22,7 @@ from orchestration.cli_failover import failover, watch
 from orchestration.cli_options import (
     FOLLOWERS,
     LOAD_URL,
+    Command,
     Parsed,
     attach_option,
     delay_model_option,
@@ -89,7 +90,7 @@ cli.add_command(failover)
 cli.add_command(watch)
 
 
-@cli.command()
+@cli.command(cls=Command)
 @engine_option
 @click.option("--followers", type=FOLLOWERS, help="Number of followers (5).")
 @delay_option
@@ -132,7 +133,7 @@ def up(
     )
 
 
-@cli.command()
+@cli.command(cls=Command)
 def down() -> int:
     """End exactly what `up` started."""
     from orchestration import commands
@@ -140,7 +141,7 @@ def down() -> int:
     return commands.down()
 
 
-@cli.command()
+@cli.command(cls=Command)
 @attach_option
 @json_option
 def status(attach_url: str | None, *, is_json: bool) -> int:
@@ -150,7 +151,7 @@ def status(attach_url: str | None, *, is_json: bool) -> int:
     return commands.status(attach_url, is_json=is_json)
 
 
-@cli.command()
+@cli.command(cls=Command)
 @attach_option
 @json_option
 def parity(attach_url: str | None, *, is_json: bool) -> int:
@@ -160,7 +161,7 @@ def parity(attach_url: str | None, *, is_json: bool) -> int:
     return commands.parity(attach_url, is_json=is_json)
 
 
-@cli.command()
+@cli.command(cls=Command)
 @click.argument("run_dir", type=click.Path(path_type=Path))
 @json_option
 def report(run_dir: Path, *, is_json: bool) -> int:
@@ -170,7 +171,7 @@ def report(run_dir: Path, *, is_json: bool) -> int:
     return commands.report(run_dir, is_json=is_json)
 
 
-@cli.command()
+@cli.command(cls=Command)
 @click.option("--attach", "attach_url", type=LOAD_URL, help="Leader of a cluster.")
 @click.option("--followers", type=FOLLOWERS, help="Number of followers (5).")
 @delay_option
@@ -201,7 +202,7 @@ def web(
     )
 
 
-@cli.command()
+@cli.command(cls=Command)
 @click.option(
     "--scenario",
     "scenario_name",

@@ -10,6 +10,7 @@ import click
 from orchestration import limits
 from orchestration.cli_options import (
     FOLLOWERS,
+    Command,
     Parsed,
     delay_model_option,
     delay_option,
@@ -21,7 +22,7 @@ from orchestration.request import SweepRequest
 RUNS = limits.Whole(2, 100)
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("base", type=click.Path(path_type=Path))
 @click.argument("new", type=click.Path(path_type=Path))
 @click.option(
@@ -66,7 +67,7 @@ def compare(
     )
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option("--runs", type=Parsed("N", RUNS.parse), help="Sweeps that are compared (5).")
 @click.option("--trials", type=Parsed("N", limits.TRIALS.parse), help="Trials per k and run (3).")
 @click.option("--k", "quorums", metavar="LIST", help="Write quorums (0 and a majority).")

@@ -4,7 +4,7 @@
 import click
 
 from orchestration import limits
-from orchestration.cli_options import URL, Parsed, json_option
+from orchestration.cli_options import URL, Command, Parsed, json_option
 
 node_option = click.option(
     "--node",
@@ -16,7 +16,7 @@ node_option = click.option(
 )
 
 
-@click.command()
+@click.command(cls=Command)
 @node_option
 @click.option(
     "--to", metavar="NODE", help="Who is to lead, by NODE_ID or URL (the one that holds most)."
@@ -57,7 +57,7 @@ def failover(
     )
 
 
-@click.command()
+@click.command(cls=Command)
 @node_option
 @click.option(
     "--after",

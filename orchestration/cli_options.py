@@ -1,5 +1,6 @@
 """What the command line's commands share: options, and values read by their parsers."""
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, get_args
 
@@ -7,6 +8,23 @@ import click
 
 from orchestration import limits
 from orchestration.scenario import DelayModel
+
+
+class Command(click.Command):
+    """A command whose options are given once each: of two values one would be ignored."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Reads a command line.
+
+        Raises:
+            click.UsageError: An option with one value is given twice.
+        """
+        _, _, order = self.make_parser(ctx).parse_args(list(args))
+        for param, times in Counter(order).items():
+            has_one = isinstance(param, click.Option) and not (param.multiple or param.is_flag)
+            if has_one and times > 1:
+                raise click.UsageError(f"{param.opts[0]} is given {times} times: give it once.")
+        return super().parse_args(ctx, args)
 
 
 class Parsed(click.ParamType[Any]):

@@ -11,6 +11,7 @@ from orchestration import limits
 from orchestration.cli_options import (
     FOLLOWERS,
     LOAD_URL,
+    Command,
     Parsed,
     delay_model_option,
     delay_option,
@@ -30,7 +31,7 @@ def parse_precision(text: str, name: str) -> float:
     return PRECISION_PERCENT.parse(text.strip().removesuffix("%"), name) / 100
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option(
     "--slo",
     "objective",

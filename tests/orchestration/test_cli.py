@@ -4,6 +4,7 @@ import errno
 import json
 from pathlib import Path
 
+import click
 import pytest
 
 from orchestration import __main__ as entry
@@ -108,6 +109,16 @@ def test_a_url_that_is_none_is_refused_in_one_sentence(
 def test_a_bad_command_line_ends_with_the_usage_code(arguments: list[str]) -> None:
     """Click's own 2 would mean an unknown verdict."""
     assert run(arguments) == 64
+
+
+@pytest.mark.parametrize("command", sorted(cli.commands))
+def test_an_option_is_given_once(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of two values one would be ignored, and which one is for the user to say."""
+    for option in cli.commands[command].params:
+        if not isinstance(option, click.Option) or option.multiple or option.is_flag:
+            continue
+        assert run([command, option.opts[0], "1", option.opts[0], "2"]) == 64
+        assert f"{option.opts[0]} is given 2 times: give it once." in capsys.readouterr().err
 
 
 def test_a_dry_run_prints_the_plan_and_its_duration(capsys: pytest.CaptureFixture[str]) -> None:
