@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import functools
 import gc
 import logging
@@ -19,6 +20,7 @@ from fastapi.openapi.utils import get_openapi
 from starlette.types import Message, Receive, Scope, Send
 
 from kv_app import __version__, uvicorn_entry
+from kv_app.addresses import url_of
 from kv_app.api import admin, batch, docs, kv, metrics, ops, promotion, replication
 from kv_app.api.access import Callers
 from kv_app.api.answers import error_response, install_error_handlers, served_as
@@ -42,6 +44,11 @@ logger = logging.getLogger("kv_app")
 
 EXIT_USAGE = 64
 BACKLOG = 2048
+# What helps where a node cannot listen; anything else is about the host.
+REMEDIES: Final = {
+    errno.EADDRINUSE: "end the other process or choose another PORT.",
+    errno.EACCES: "choose a PORT that you may take, such as one above 1023.",
+}
 # A node that stops answers what waits, then waits for the answers to be taken.
 LAST_COMMITS_S = 0.5
 GRACEFUL_STOP_S = 1
@@ -284,11 +291,10 @@ def main() -> None:
     server = NodeServer(server_config(app, guard), app.node, guard)
     listener = _listen(settings)
     logger.info(
-        "%s %s listens on %s:%d, start_id=%s, delay_seed=%d",
+        "%s %s listens on %s, start_id=%s, delay_seed=%d",
         settings.role,
         settings.node_id,
-        settings.host,
-        settings.port,
+        url_of(settings.host, settings.port),
         settings.start_id,
         settings.delay_seed,
     )
@@ -370,12 +376,9 @@ def _listen(settings: Settings) -> socket.socket:
     try:
         listener.bind((settings.host, settings.port))
     except OSError as error:
-        sys.exit(
-            _fail(
-                f"Cannot listen on {settings.host}:{settings.port}: {error.strerror}; "
-                "end the other process or choose another PORT."
-            )
-        )
+        where = url_of(settings.host, settings.port)
+        remedy = REMEDIES.get(error.errno or 0, "choose another HOST.")
+        sys.exit(_fail(f"Cannot listen on {where}: {error.strerror}; {remedy}"))
     return listener
 
 

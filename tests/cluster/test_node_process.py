@@ -68,6 +68,16 @@ def test_taken_port_ends_the_node_with_a_sentence(optimize: str) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("host", ["192.0.2.1", "::1%nowhere", "nowhere.invalid"])
+def test_host_that_is_not_this_machines_is_named(host: str) -> None:
+    """Another port would not help."""
+    done = run_node(HOST=host, ADVERTISE_URL="http://127.0.0.1:8000", CLUSTER_TOKEN="t")
+    assert done.returncode == 64
+    assert done.stderr.startswith("kv_app: Cannot listen on http://")
+    assert host in done.stderr
+    assert done.stderr.endswith("; choose another HOST.\n")
+
+
 def test_sigterm_ends_a_node_quickly_and_cleanly(make_cluster: MakeCluster) -> None:
     """SIGTERM is a clean end, for a leader with open channels and for a follower."""
     cluster = make_cluster(2, 1)
