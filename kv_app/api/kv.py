@@ -48,6 +48,11 @@ AFTER_PATTERN: Final = r"^([1-9][0-9]{0,17})\.([1-9][0-9]{0,17})$"
 _AFTER: Final = re.compile(AFTER_PATTERN, re.ASCII)
 # A percent sign and no two hexadecimal digits (RFC 3986, 2.1).
 _BAD_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+# Ignored, they would have a write done that was not meant so (RFC 9110, 8.4, 13.1 and 14.5).
+_CHANGES_MEANING: Final = frozenset({
+    b"content-encoding", b"content-range",
+    b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since",
+})  # fmt: skip
 _decode_put: Final = msgspec.json.Decoder(PutBody).decode
 
 
@@ -229,17 +234,25 @@ def decode_value(body: bytes) -> str:
 
 
 def idempotency_key_of(scope: Scope) -> str | None:
-    """Returns the request's ``Idempotency-Key``, or None without one.
+    """Returns the ``Idempotency-Key`` of a write, or None without one.
 
     Raises:
-        MalformedError: It is empty, too long, not printable ASCII, or there are two.
+        MalformedError: It is empty, too long, not printable ASCII, or there are two; or the request
+            asks for what no write does, and would be done otherwise than it means.
     """
+    if scope["query_string"]:
+        raise MalformedError("A write takes no parameters in its URL; leave them out.")
     found: str | None = None
     for name, value in scope["headers"]:
         if name == b"idempotency-key":
             if found is not None:
                 raise MalformedError("A write has one Idempotency-Key; send just one.")
             found = _checked_idempotency_key(value.decode("latin-1"))
+        elif name in _CHANGES_MEANING and value.lower() != b"identity":
+            header = name.decode().title()
+            raise MalformedError(
+                f"A write is whole, plain and without conditions: leave the header {header} out."
+            )
     return found
 
 

@@ -355,6 +355,40 @@ def test_two_idempotency_keys_are_malformed_and_write_nothing() -> None:
 
 
 @pytest.mark.parametrize(
+    ("query", "headers", "named"),
+    [
+        ("?ttl=60", {}, "URL"),
+        ("?write_quorum=5", {}, "URL"),
+        ("?", {"If-Match": '"1.1"'}, "If-Match"),
+        ("", {"If-None-Match": "*"}, "If-None-Match"),
+        ("", {"If-Modified-Since": "Tue, 01 Dec 2026 00:00:00 GMT"}, "If-Modified-Since"),
+        ("", {"If-Unmodified-Since": "Tue, 01 Dec 2026 00:00:00 GMT"}, "If-Unmodified-Since"),
+        ("", {"Content-Range": "bytes 0-1/2"}, "Content-Range"),
+        ("", {"Content-Encoding": "gzip"}, "Content-Encoding"),
+    ],
+)
+def test_write_that_means_more_than_a_write_can_is_malformed_and_not_done(
+    query: str, headers: dict[str, str], named: str
+) -> None:
+    """To ignore a condition is to lose somebody's update."""
+
+    async def check(client: httpx.AsyncClient) -> None:
+        batch = {"operations": [{"op": "delete", "key": "a"}]}
+        for call in (
+            client.put(f"/kv/a{query}", json={"value": "1"}, headers=headers),
+            client.delete(f"/kv/a{query}", headers=headers),
+            client.post(f"/kv{query}", json=batch, headers=headers),
+        ):
+            assert named in error_of(await call, "malformed")["message"]
+        assert (await client.get("/admin/links")).json()["last_seq"] == 0
+        plain = {"Content-Encoding": "identity"}
+        answer = await client.put("/kv/a", json={"value": "1"}, headers=plain)
+        assert answer.status_code == 200
+
+    serve(check)
+
+
+@pytest.mark.parametrize(
     ("path", "body"),
     [
         ("/admin/quorum", {"write_quorum": 0, "force": True}),
