@@ -20,6 +20,7 @@ from orchestration import limits
 from orchestration.cli_compare import calibrate, compare
 from orchestration.cli_failover import failover, watch
 from orchestration.cli_options import (
+    EXIT_CODES,
     FOLLOWERS,
     LOAD_URL,
     Command,
@@ -34,7 +35,6 @@ from orchestration.cli_options import (
 from orchestration.cli_saturate import saturate
 from orchestration.ending import end
 from orchestration.errors import UsageError
-from orchestration.exit_codes import MEANINGS
 from orchestration.request import (
     DELAY_MODEL_IS_ATTACHED,
     SweepRequest,
@@ -65,13 +65,10 @@ class Manner:
     is_debug: bool = False
 
 
-EXIT_CODES = "; ".join(f"{code:d} {meaning}" for code, meaning in MEANINGS.items())
-
-
 @click.group(
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog=f"Exit codes: {EXIT_CODES}; 130 and 143 stopped. docs/reports.md has them in full.",
+    epilog=EXIT_CODES,
 )
 @click.version_option(package_name="quorumeter", prog_name="quorumeter")
 @click.option("--debug", "is_debug", is_flag=True, help="Show the traceback of an error.")
@@ -90,7 +87,7 @@ cli.add_command(failover)
 cli.add_command(watch)
 
 
-@cli.command(cls=Command)
+@cli.command(cls=Command, example="quorumeter up --followers 2 --delay 0:100")
 @engine_option
 @click.option("--followers", type=FOLLOWERS, help="Number of followers (5).")
 @delay_option
@@ -133,7 +130,7 @@ def up(
     )
 
 
-@cli.command(cls=Command)
+@cli.command(cls=Command, example="quorumeter down")
 def down() -> int:
     """End exactly what `up` started."""
     from orchestration import commands
@@ -141,7 +138,7 @@ def down() -> int:
     return commands.down()
 
 
-@cli.command(cls=Command)
+@cli.command(cls=Command, example="quorumeter status --attach http://127.0.0.1:8000")
 @attach_option
 @json_option
 def status(attach_url: str | None, *, is_json: bool) -> int:
@@ -151,7 +148,7 @@ def status(attach_url: str | None, *, is_json: bool) -> int:
     return commands.status(attach_url, is_json=is_json)
 
 
-@cli.command(cls=Command)
+@cli.command(cls=Command, example="quorumeter parity --attach http://127.0.0.1:8000")
 @attach_option
 @json_option
 def parity(attach_url: str | None, *, is_json: bool) -> int:
@@ -161,7 +158,7 @@ def parity(attach_url: str | None, *, is_json: bool) -> int:
     return commands.parity(attach_url, is_json=is_json)
 
 
-@cli.command(cls=Command)
+@cli.command(cls=Command, example="quorumeter report reports/latest")
 @click.argument("run_dir", type=click.Path(path_type=Path))
 @json_option
 def report(run_dir: Path, *, is_json: bool) -> int:
@@ -171,7 +168,7 @@ def report(run_dir: Path, *, is_json: bool) -> int:
     return commands.report(run_dir, is_json=is_json)
 
 
-@cli.command(cls=Command)
+@cli.command(cls=Command, example="quorumeter web --followers 3 --delay 0:100")
 @click.option("--attach", "attach_url", type=LOAD_URL, help="Leader of a cluster.")
 @click.option("--followers", type=FOLLOWERS, help="Number of followers (5).")
 @delay_option
@@ -202,7 +199,7 @@ def web(
     )
 
 
-@cli.command(cls=Command)
+@cli.command(cls=Command, example="quorumeter sweep --k 0,3 --threshold 'p99 < 150ms at k=3'")
 @click.option(
     "--scenario",
     "scenario_name",

@@ -22,7 +22,7 @@ from orchestration.request import SweepRequest
 RUNS = limits.Whole(2, 100)
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, example="quorumeter compare main/reports/latest reports/latest")
 @click.argument("base", type=click.Path(path_type=Path))
 @click.argument("new", type=click.Path(path_type=Path))
 @click.option(
@@ -67,7 +67,7 @@ def compare(
     )
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, example="quorumeter calibrate --k 0,3")
 @click.option("--runs", type=Parsed("N", RUNS.parse), help="Sweeps that are compared (5).")
 @click.option("--trials", type=Parsed("N", limits.TRIALS.parse), help="Trials per k and run (3).")
 @click.option("--k", "quorums", metavar="LIST", help="Write quorums (0 and a majority).")

@@ -16,7 +16,7 @@ node_option = click.option(
 )
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, example="quorumeter failover --dry-run")
 @node_option
 @click.option(
     "--to", metavar="NODE", help="Who is to lead, by NODE_ID or URL (the one that holds most)."
@@ -57,7 +57,7 @@ def failover(
     )
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, example="quorumeter watch --once")
 @node_option
 @click.option(
     "--after",

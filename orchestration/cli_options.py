@@ -7,11 +7,26 @@ from typing import Any, get_args
 import click
 
 from orchestration import limits
+from orchestration.exit_codes import MEANINGS
 from orchestration.scenario import DelayModel
+
+EXIT_CODES = (
+    f"Exit codes: {'; '.join(f'{code:d} {meaning}' for code, meaning in MEANINGS.items())}; "
+    "130 and 143 stopped. docs/reports.md has them in full."
+)
 
 
 class Command(click.Command):
-    """A command whose options are given once each: of two values one would be ignored."""
+    """A command whose help shows an example, and whose options are given once each.
+
+    Of two values of one option one would be ignored.
+    """
+
+    def __init__(self, name: str | None, *, example: str, **options: Any) -> None:
+        super().__init__(name, **options)
+        self.example = example
+        # A backspace keeps click from filling the lines that follow.
+        self.epilog = f"\b\nExample:\n  {example}\n\n{EXIT_CODES}"
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Reads a command line.

@@ -31,7 +31,7 @@ def parse_precision(text: str, name: str) -> float:
     return PRECISION_PERCENT.parse(text.strip().removesuffix("%"), name) / 100
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, example="quorumeter saturate --k 0,3 --slo 'p99 < 200ms'")
 @click.option(
     "--slo",
     "objective",

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import shlex
 from pathlib import Path
 
 import click
@@ -10,6 +11,7 @@ import pytest
 from orchestration import __main__ as entry
 from orchestration import commands
 from orchestration.cli import cli, run
+from orchestration.cli_options import Command
 from orchestration.exit_codes import MEANINGS, ExitCode
 
 
@@ -34,9 +36,25 @@ def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]
     assert f"Usage: quorumeter {command}" in capsys.readouterr().out
 
 
-def test_help_has_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("command", sorted(cli.commands))
+def test_every_command_shows_an_example_that_it_takes(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its options are there, and their values are allowed."""
+    shown = cli.commands[command]
+    assert isinstance(shown, Command)
+    assert run([command, "--help"]) == 0
+    assert f"  {shown.example}\n" in capsys.readouterr().out
+    program, name, *arguments = shlex.split(shown.example)
+    assert (program, name) == ("quorumeter", command)
+    with shown.make_context(name, arguments) as context:
+        assert context.args == []
+
+
+@pytest.mark.parametrize("command", ["", *sorted(cli.commands)])
+def test_help_has_the_exit_codes(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Each with what it means."""
-    assert run(["--help"]) == 0
+    assert run([*filter(None, [command]), "--help"]) == 0
     told = " ".join(capsys.readouterr().out.split())
     assert all(f"{code:d} {MEANINGS[code]}" in told for code in ExitCode)
 
