@@ -64,6 +64,7 @@ TESTS_TIMEOUT_S = 150.0
 # Those on real clusters take seconds each, and spoil each other's times.
 MAX_CLUSTER_TESTS = 12
 CLUSTER_TESTS_TIMEOUT_S = 300.0
+HANGS = "they hang"
 ONE_CLUSTER_AT_A_TIME = threading.Lock()
 SHOWN_CHARACTERS = 60
 
@@ -209,33 +210,35 @@ def some_of(stage: Stage, tests: AbstractSet[str], at_most: int, path: str) -> t
 def try_mutant(tree: Path, mutant: Mutant, seed: int) -> str:
     """Breaks one place, runs its tests, and takes it back; in words what came of it."""
     start_s = time.monotonic()
-    with broken(tree / mutant.path, mutant.site.apply):
-        by = None
-        if mutant.tests:
-            by = _noticed_by(tree, mutant.tests, seed, TESTS_TIMEOUT_S)
-    if by is None and mutant.cluster_tests:
+    by = _noticed(tree, mutant, mutant.tests, seed, TESTS_TIMEOUT_S)
+    if by is None:
         with ONE_CLUSTER_AT_A_TIME:
-            by = _noticed_by_clusters(tree, mutant, seed)
+            by = _noticed(tree, mutant, mutant.cluster_tests, seed, CLUSTER_TESTS_TIMEOUT_S)
     took_s = time.monotonic() - start_s
     return "survived" if by is None else f"noticed in {took_s:.0f} s: {_short(by)}"
 
 
-def _noticed_by_clusters(tree: Path, mutant: Mutant, seed: int) -> str | None:
-    """The test on a real cluster that notices, and is green without the mutation."""
+def _noticed(
+    tree: Path, mutant: Mutant, tests: Sequence[str], seed: int, timeout_s: float
+) -> str | None:
+    """The test that notices; None if none does, or if it is red or too slow in any case."""
+    if not tests:
+        return None
     with broken(tree / mutant.path, mutant.site.apply):
-        by = _noticed_by(tree, mutant.cluster_tests, seed, CLUSTER_TESTS_TIMEOUT_S)
-    if by is None or _noticed_by(tree, mutant.cluster_tests, seed, CLUSTER_TESTS_TIMEOUT_S):
+        by = _red_one(tree, tests, seed, timeout_s)
+    depends_on_time = by == HANGS or (by is not None and is_cluster_test(by))
+    if depends_on_time and _red_one(tree, tests, seed, timeout_s):
         return None
     return by
 
 
-def _noticed_by(tree: Path, tests: Sequence[str], seed: int, timeout_s: float) -> str | None:
+def _red_one(tree: Path, tests: Sequence[str], seed: int, timeout_s: float) -> str | None:
     """What is red now: a test, or that they hang, or cannot even be collected; None if nothing."""
     chosen = tree / "chosen-tests.txt"
     chosen.write_text("\n".join(tests) + "\n", encoding="utf-8")
     done = run_tests(tree, [f"@{chosen}"], seed, timeout_s)
     if done is None:
-        return "it hangs"
+        return HANGS
     if done.returncode == GREEN:
         return None
     found = re.search(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)
