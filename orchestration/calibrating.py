@@ -211,6 +211,6 @@ def _print(floor: NoiseFloor, *, is_json: bool) -> None:
         table.add_row(str(k), *shown)
     stdout.print(table)
     stdout.print(
-        f"By so much runs of the same scenario differ on this machine, of {len(floor.runs)} runs; "
-        "quorumeter compare calls no smaller change one."
+        f"Identical runs on this machine differed by up to this much ({len(floor.runs)} runs). "
+        "quorumeter compare ignores anything smaller."
     )

@@ -221,7 +221,10 @@ def web(
 @click.option("--k", "quorums", metavar="LIST", help="Write quorums: 0-5, 1,3 or 0-2,5 (0-n).")
 @click.option("--trials", type=Parsed("N", limits.TRIALS.parse), help="Trials per k (3).")
 @click.option(
-    "--warmup", "warmup_s", type=Parsed("TIME", limits.WARMUP.parse), help="Discarded (1s)."
+    "--warmup",
+    "warmup_s",
+    type=Parsed("TIME", limits.WARMUP.parse),
+    help="Warm-up per trial, not measured (1s).",
 )
 @click.option(
     "--duration", "duration_s", type=Parsed("TIME", limits.DURATION.parse), help="Measured (4s)."
@@ -235,7 +238,11 @@ def web(
 @click.option(
     "--users", type=Parsed("N", limits.USERS.parse), help="Closed loop: clients, back to back."
 )
-@click.option("--arrivals", type=click.Choice(["constant", "poisson"]), help="Of an open loop.")
+@click.option(
+    "--arrivals",
+    type=click.Choice(["constant", "poisson"]),
+    help="Spacing of requests in an open loop (constant).",
+)
 @click.option("--keys", type=Parsed("N", limits.KEYS.parse), help="Number of keys (1000).")
 @click.option(
     "--key-choice",
@@ -250,7 +257,7 @@ def web(
 @click.option(
     "--read-share",
     type=Parsed("SHARE", limits.READ_SHARE.parse),
-    help="Of the mixed workload (0.5).",
+    help="Share of reads in the mixed workload (0.5).",
 )
 @click.option(
     "--read-from", type=click.Choice(["leader", "followers"]), help="Who serves reads (leader)."
@@ -291,7 +298,9 @@ def web(
     "--out", type=click.Path(file_okay=False, path_type=Path), help="Root of outputs (reports)."
 )
 @click.option(
-    "--seed", type=Parsed("N", limits.SEED.parse), help="Of order, arrivals, keys, delays."
+    "--seed",
+    type=Parsed("N", limits.SEED.parse),
+    help="Random seed of trial order, arrivals, keys and delays.",
 )
 @click.option("--strict", "is_strict", is_flag=True, help="Exit with 2 if any cell is not ok.")
 @click.option("--dry-run", "is_dry_run", is_flag=True, help="Print the plan and its duration.")

@@ -99,7 +99,7 @@ def calibrate(
     is_json: bool,
     **options: Any,
 ) -> int:
-    """Measure by how much runs differ on this machine though nothing has changed.
+    """Measure this machine's noise: how much identical runs differ.
 
     Values in parentheses are the defaults.
     """

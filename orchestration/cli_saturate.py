@@ -62,7 +62,10 @@ def parse_precision(text: str, name: str) -> float:
     help="The first rate; it is doubled until one is not met (100).",
 )
 @click.option(
-    "--warmup", "warmup_s", type=Parsed("TIME", limits.WARMUP.parse), help="Discarded (1s)."
+    "--warmup",
+    "warmup_s",
+    type=Parsed("TIME", limits.WARMUP.parse),
+    help="Warm-up per trial, not measured (1s).",
 )
 @click.option(
     "--duration", "duration_s", type=Parsed("TIME", limits.DURATION.parse), help="Measured (4s)."

@@ -55,8 +55,8 @@ def add_options(parser: LocustArgumentParser, defaults: Mapping[str, str]) -> No
     option("--arrivals", str, "Spacing of the requests", choices=list(ARRIVALS))
     option("--warmup", float, "Seconds before anything is measured")
     option("--duration", float, "Seconds to measure; 0: until stopped")
-    option("--keys", int, "Number of keys that are there, or come to be there")
-    option("--key-choice", str, "Which of them requests ask for", choices=list(KEY_CHOICES))
+    option("--keys", int, "Number of keys")
+    option("--key-choice", str, "Distribution of requests over the keys", choices=list(KEY_CHOICES))
     parser.add_argument(
         "--value-bytes",
         type=_checked("--value-bytes", str),
@@ -74,7 +74,7 @@ def add_options(parser: LocustArgumentParser, defaults: Mapping[str, str]) -> No
         "Name of the run among those of one seed, whose values differ from theirs",
         include_in_web_ui=False,
     )
-    option("--total-writes", int, "End after so many requests; 0: no such end")
+    option("--total-writes", int, "Stop after this many requests (0: never)")
     parser.add_argument(
         "--write-quorum",
         type=_checked("--write-quorum", _quorum_text),

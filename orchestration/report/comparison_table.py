@@ -37,8 +37,8 @@ def caption(comparison: Comparison) -> str:
     return (
         f"BASE is {comparison.base}, NEW is {comparison.new}. Response times in ms, rates in "
         "operations/s, means over trials; change in % of BASE, with its 95% interval over trials. "
-        "Floor: what A/A comparisons differ by, down and up. A change is one if its whole interval "
-        "lies beyond the floor."
+        "Floor: what A/A comparisons differ by, down and up. A change counts only if its "
+        "whole interval lies beyond the floor."
     )
 
 

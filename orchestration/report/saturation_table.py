@@ -36,7 +36,8 @@ def caption(summary: SaturationSummary, shown: Sequence[Column]) -> str:
     objective = words.objective_of(summary.objective, summary.quantity, of)
     whole = " of all requests" if of else ""
     what = f"Sustains: the highest offered rate{whole} that met {objective}."
-    parts = [what, f"There: what came of the next, {100 * summary.precision:.3g}% above at most."]
+    higher = f"at most {100 * summary.precision:.3g}% higher"
+    parts = [what, f"Next: the lowest rate that failed, {higher}. There: how it failed."]
     headings = {column.heading for column in shown}
     if "p50" in headings:
         parts.append(f"Response times{of} in ms at that rate: medians over the confirming trials.")
