@@ -60,13 +60,15 @@ context = ${{{variable}-}}
 """
 # A line that every test executes is noticed by some of them, or by none.
 MAX_TESTS = 400
-TESTS_TIMEOUT_S = 150.0
+TESTS_TIMEOUT_S = 300.0
 # Those on real clusters take seconds each, and spoil each other's times.
 MAX_CLUSTER_TESTS = 12
 CLUSTER_TESTS_TIMEOUT_S = 300.0
 HANGS = "they hang"
 ONE_CLUSTER_AT_A_TIME = threading.Lock()
 SHOWN_CHARACTERS = 60
+# What coverage calls all that runs in no test: lines outside of functions, mostly.
+AT_IMPORT = ""
 
 Lines = dict[int, set[str]]
 
@@ -158,7 +160,7 @@ def _lines_in(folder: Path, tree: Path, without: AbstractSet[str]) -> dict[str, 
         for file in data.measured_files():
             lines = executed.setdefault(Path(file).relative_to(tree.resolve()).as_posix(), {})
             for line, tests in data.contexts_by_lineno(file).items():
-                lines.setdefault(line, set()).update({*tests} - {"", *without})
+                lines.setdefault(line, set()).update({*tests} - without)
     return executed
 
 
@@ -176,21 +178,21 @@ def draw(stage: Stage, tree: Path, executed: Mapping[str, Lines], count: int) ->
 
 
 def mutant_at(stage: Stage, tree: Path, path: str, site: Site, executed: Lines) -> Mutant:
-    """A place with the tests that execute its line; else its file; else what its name suggests."""
-    here, anywhere = executed.get(site.line, set()), set().union(*executed.values())
-    own, own_anywhere = (
-        {test for test in tests if not is_cluster_test(test)} for tests in (here, anywhere)
-    )
+    """A place with the tests that execute its line, or its file; else what its name suggests."""
+    here = executed.get(site.line, set())
+    if not here or AT_IMPORT in here:  # whoever uses the file
+        here = set().union(*executed.values())
+    own = {test for test in here if test != AT_IMPORT and not is_cluster_test(test)}
     named = {
         found.relative_to(tree).as_posix()
         for found in (tree / "tests").rglob(f"test_{Path(path).stem}*.py")
         if not is_cluster_test(found.relative_to(tree).as_posix())
     }
-    clusters = {test for test in here or anywhere if is_cluster_test(test)}
+    clusters = {test for test in here if is_cluster_test(test)}
     return Mutant(
         path,
         site,
-        some_of(stage, own or own_anywhere or named, MAX_TESTS, path),
+        some_of(stage, own or named, MAX_TESTS, path),
         some_of(stage, clusters, MAX_CLUSTER_TESTS, path),
     )
 
