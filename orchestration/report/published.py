@@ -40,9 +40,7 @@ def _publish_file(target: Path, source: Path) -> str:
         return ""
     try:
         if not may_replace(target):
-            return (
-                f"{target} is not one of quorumeter's, and stays as it is; this run's is {source}."
-            )
+            return _refusal(target, source)
         replace_file(target, source.read_bytes())
     except OSError as problem:
         return f"{target} could not be made this run's ({problem.strerror}), which is {source}."
