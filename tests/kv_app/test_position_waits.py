@@ -179,6 +179,7 @@ def test_position_that_a_leader_never_gave_is_not_reached() -> None:
             error = error_of(await ask(client, "a", after), "position_not_reached")
             assert f"{error['epoch']}.{error['seq']}" == after
             assert error["contiguous"] == 1
+            assert error["message"].endswith("; try again later.")
         assert (await ask(client, "a", "1.1")).json()["value"] == "1"
 
     serve(check, request_timeout_s=0.01)
@@ -320,6 +321,7 @@ def test_base_of_a_newer_epoch_satisfies_all_older_positions_and_no_newer_one() 
         app.node.end_waits()
         error = error_of(await newer, "position_not_reached")
         assert (error["epoch"], error["seq"], error["contiguous"]) == (3, 1, 0)
+        assert error["message"].endswith("; try again later or read from the leader.")
 
     serve_follower(check)
 

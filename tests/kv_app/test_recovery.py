@@ -6,12 +6,14 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from msgspec import structs
 
 from kv_app import group_commit, outbox
+from kv_app.comeback import SUPERSEDED_WAIT_S
 from kv_app.errors import NotAttemptedError, StorageError
 from kv_app.log import HeldPositions
 from kv_app.messages import Base, Change, Operation, Version, Welcome
-from kv_app.meta import Member, Role
+from kv_app.meta import Member, Promise, Role
 from kv_app.node import Node
 from kv_app.recovery import recover
 from kv_app.settings import Settings
@@ -411,6 +413,29 @@ def test_role_on_disk_wins_over_the_setting_with_a_warning(
         await node.stop()
 
     run(check)
+
+
+def test_leader_that_lost_its_data_and_ended_as_a_learner_waits_and_leads_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else nobody would, where it alone is told to lead; another leader may reach it first."""
+    begun: list[float] = []
+    monkeypatch.setattr("kv_app.comeback.Comeback.begin", lambda _, after_s: begun.append(after_s))
+
+    async def check(node_id: str, role: Role) -> None:
+        settings = Settings(node_id=node_id, role=role, data_dir=folder / node_id)
+        with opened(folder / node_id, role, node_id) as storage:
+            promise = Promise(3, "another", "a")
+            storage.save(structs.replace(storage.meta, cluster_id="c1", promise=promise))
+        node = Node(settings)
+        node.start()
+        assert node.leader is None
+        await node.stop()
+
+    run(lambda: check("l", Role.LEADER))
+    assert begun == [SUPERSEDED_WAIT_S]
+    run(lambda: check("f", Role.FOLLOWER))
+    assert begun == [SUPERSEDED_WAIT_S]
 
 
 def test_node_says_what_it_repaired_when_it_starts(
