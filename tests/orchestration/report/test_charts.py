@@ -142,3 +142,19 @@ def test_theory_is_drawn_through_every_k(make_run: Callable[..., Run]) -> None:
     assert lines == [
         [getattr(c.theory_ms, name) for c in summary.cells] for name in ("mean", "p99")
     ]
+
+
+def test_each_trial_is_a_dot_at_its_k(make_run: Callable[..., Run]) -> None:
+    """Whoever doubts an interval sees what it was made of."""
+    rows = simulated.sweep([0, 1, 3], trials=4)
+    run = make_run(rows)
+    figure = quorum_chart.draw(run, summarise(run))
+    dots: dict[int, list[float]] = {}
+    for line in figure.axes[0].lines:
+        if line.get_marker() == ".":
+            xs, ys = line.get_xdata(), line.get_ydata()
+            for x, y in zip(xs, ys, strict=True):  # type: ignore[arg-type]
+                dots.setdefault(int(x), []).append(y)
+    assert {k: len(values) for k, values in dots.items()} == {0: 8, 1: 8, 3: 8}
+    for row in run.rows:
+        assert {row.response_ms.mean, row.response_ms.p99} <= set(dots[row.k])
