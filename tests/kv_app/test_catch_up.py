@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 import pytest
 
 from kv_app import catch_up, log
+from kv_app.catch_up import CatchUp
 from kv_app.errors import NotAttemptedError
 from kv_app.links import status_of
+from kv_app.log import HeldPositions, Log
 from kv_app.messages import (
     Ack,
     Base,
@@ -110,6 +113,18 @@ async def read_on(client: FakeClient) -> None:
 
 
 # --- the leader -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("contiguous", "gets_state"), [(3, True), (4, False), (5, False)])
+def test_state_is_for_who_lacks_what_the_log_has_dropped(
+    contiguous: int, *, gets_state: bool
+) -> None:
+    """Whose next entry is the first of the log is sent the log, and nothing else."""
+    source = SimpleNamespace(log=Log(10, 1 << 20, last_seq=4))
+    nothing = cast("Any", None)
+    held = HeldPositions(contiguous)
+    catching_up = CatchUp(cast("Any", source), held, nothing, nothing, nothing, nothing, "f1")
+    assert catching_up.gets_state is gets_state
 
 
 def test_follower_that_gets_the_state_is_sent_no_entries_until_it_has_it(

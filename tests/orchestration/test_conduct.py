@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from orchestration import conduct, limits
+from orchestration.clusters.local import LocalCluster
 from orchestration.conduct import (
     Job,
     Manners,
@@ -19,6 +20,7 @@ from orchestration.conduct import (
     load_plan,
     local_settings,
     locustfile_of,
+    make_clusters,
     resolve,
 )
 from orchestration.control import Control
@@ -134,6 +136,21 @@ def test_an_attached_cluster_is_asked_for_its_followers() -> None:
     with Control(transport=httpx.MockTransport(answer)) as control:
         scenario = resolve(SweepRequest(attach_url="http://leader/"), control, fresh_seed=1)
     assert (scenario.followers, scenario.quorums) == (2, (0, 1, 2))
+
+
+@pytest.mark.parametrize(("given", "used"), [(None, 7), (0, 0), (8, 8)])
+def test_link_delays_are_drawn_by_the_scenarios_seed_unless_another_is_given(
+    tmp_path: Path, given: int | None, used: int
+) -> None:
+    """A run is repeated by its seed."""
+    request = SweepRequest(seed=7)
+    scenario = to_scenario(request, followers=2, fresh_seed=1)
+    run = RunFolder(path=tmp_path, root=tmp_path)
+    with Control() as control:
+        group = make_clusters(request, scenario, control, run, SignalGuard(), Cores(), given)
+    (cluster,) = group._clusters.values()
+    assert isinstance(cluster, LocalCluster)
+    assert cluster._settings.delay_seed == used
 
 
 def test_a_resumed_run_draws_link_delays_of_its_own(tmp_path: Path) -> None:

@@ -145,6 +145,13 @@ def test_a_file_that_says_nothing_that_can_be_done_is_refused(
         read_scenario(write(tmp_path, text))
 
 
+def test_a_file_of_64_kib_is_read_and_no_longer_one(tmp_path: Path) -> None:
+    """A limit has a number."""
+    assert read_scenario(write(tmp_path, "#" * 65_536)).quorums is None
+    with pytest.raises(UsageError, match="larger than 65,536 bytes"):
+        read_scenario(write(tmp_path, "#" * 65_537))
+
+
 def test_a_file_that_is_not_there_or_no_text_is_refused(tmp_path: Path) -> None:
     """The path is in the message, and for a name those that there are."""
     with pytest.raises(UsageError, match="cannot be read"):
