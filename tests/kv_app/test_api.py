@@ -6,8 +6,10 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
+from kv_app.bodies import WriteAnswer, WriteBody
 from kv_app.errors import StorageError
 from kv_app.main import create_app
 from kv_app.messages import CLOSE_REFUSED, Entry, Operation
@@ -352,6 +354,13 @@ def test_two_idempotency_keys_are_malformed_and_write_nothing() -> None:
         assert (await client.get("/admin/links")).json()["last_seq"] == 0
 
     serve(check)
+
+
+def test_documented_answer_of_a_write_is_the_one_that_is_sent() -> None:
+    """What is left to its default is the same in both."""
+    sent = msgspec.json.encode(WriteBody("k", "v", 1, 2, 3))
+    told = WriteAnswer(key="k", value="v", epoch=1, seq=2, follower_acks=3)
+    assert told.model_dump() == msgspec.json.decode(sent)
 
 
 @pytest.mark.parametrize(
