@@ -19,6 +19,7 @@ from kv_app.messages import (
     CLOSE_TOO_SLOW,
     PROTOCOL_VERSION,
     Ack,
+    Base,
     BaseHeld,
     CaughtUp,
     Confirmed,
@@ -361,6 +362,33 @@ def test_learner_alone_is_not_enough_for_a_write(make_network: MakeNetwork) -> N
         network[1].lose_all()
         await until(lambda: leader.links[0].is_learner and leader.links[0].is_connected)
         assert "0 of 1 followers count" in leader.readiness().reason
+        await leader.stop()
+
+    run(check)
+
+
+def test_learner_gets_the_base_once_it_holds_all_that_it_had_missed(
+    make_network: MakeNetwork,
+) -> None:
+    """The last of it does not do, and the first of it neither."""
+
+    async def check() -> None:
+        network = make_network(1)
+        leader = await network.start_leader(write_quorum=1)
+        put_all(leader, 1, 3)
+        network[1].lose_all()
+        await until(lambda: leader.links[0].is_learner and leader.links[0].is_connected)
+        client = network[1].client
+        await client.has_sent(3)
+        for first in (3, 1):
+            client.acknowledge(first)
+            await asyncio.sleep(0)
+            assert not any(isinstance(frame, Base) for frame in client.frames)
+            assert leader.links[0].is_learner
+        client.acknowledge(2)
+        await until(lambda: leader.links[0].counts)
+        assert any(isinstance(frame, Base) for frame in client.frames)
+        assert leader.stable_seq == 3
         await leader.stop()
 
     run(check)
